@@ -1,0 +1,194 @@
+"""Transactions and claims. This module holds the only `commit()` in the house (house.md 5).
+
+- `transaction()`: a response commits, an exception rolls back. On SQLite it begins IMMEDIATE, because a transaction
+  that reads first and upgrades later is refused at once with *database is locked*, whatever `busy_timeout` says.
+- `reading()`: a transaction that can write nothing and never takes SQLite's write lock.
+- `claim()`: whatever may happen only once is one conditional UPDATE whose row count is the answer.
+
+Nothing slow and nothing that leaves the process may happen inside either transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC as UTC_ZONE
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import DateTime, Delete, Engine, MetaData, Update, Uuid, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, CursorResult, Dialect
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry
+from sqlalchemy.types import TypeDecorator
+
+from idp.core import ids
+from idp.core.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime. Refuses naive values; SQLite, which forgets zones, gives aware ones back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime reached the database")
+        aware = value.astimezone(UTC_ZONE)
+        return aware.replace(tzinfo=None) if dialect.name == "sqlite" else aware
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC_ZONE) if value.tzinfo is None else value.astimezone(UTC_ZONE)
+
+
+class Base(DeclarativeBase):
+    """Every table has a sortable, meaningless id and its moment of creation."""
+
+    registry = registry(
+        type_annotation_map={datetime: Instant(), uuid.UUID: Uuid()},
+        metadata=MetaData(naming_convention=NAMES),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=ids.new_id)
+    created_at: Mapped[datetime]
+
+
+db = SQLAlchemy(model_class=Base, disable_autonaming=True, session_options={"autoflush": True})
+
+#: Flask-SQLAlchemy bind whose pool only revocation and its worker use, so that a login storm cannot starve them (RE-46).
+RESERVED = "reserved"
+
+
+def engine_options(url: str, *, pool_size: int) -> dict[str, Any]:
+    """Options for one engine. url: SQLAlchemy URL; pool_size: connections held open per process."""
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": 5.0}}
+    return {
+        "pool_size": pool_size,
+        "max_overflow": 0,
+        "pool_timeout": 5,
+        "pool_pre_ping": False,
+        "isolation_level": "READ COMMITTED",
+        "connect_args": {"application_name": "sekisho", "options": "-c lock_timeout=5000 -c statement_timeout=15000"},
+    }
+
+
+def prepare_engine(engine: Engine) -> None:
+    """Install the SQLite rules of RE-41 on an engine; PostgreSQL needs none."""
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def _connect(dbapi: Any, _record: Any) -> None:
+        dbapi.isolation_level = None  # first: `foreign_keys` does nothing inside a transaction
+        # synchronous=FULL, not the usual NORMAL: a lost commit resurrects access (RE-41)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+            dbapi.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(conn: Connection) -> None:
+        read = conn.get_execution_options().get("reading", False)
+        conn.exec_driver_sql(f"PRAGMA query_only={'ON' if read else 'OFF'}")
+        conn.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")
+
+
+def _engine(*, reserved: bool) -> Engine:
+    return db.engines[RESERVED if reserved else None]
+
+
+@contextmanager
+def transaction(*, reserved: bool = False) -> Iterator[Session]:
+    """One short writing transaction: leaving the block commits, an exception rolls back.
+
+    reserved: take the connection pool kept for revocation and the worker (RE-46).
+    Raises Unavailable when the database does not answer in time; nothing is written.
+    """
+    session = Session(_engine(reserved=reserved), expire_on_commit=False)
+    try:
+        with session:
+            yield session
+            session.commit()
+    except OperationalError as error:
+        raise _unavailable(error) from error
+
+
+@contextmanager
+def reading() -> Iterator[Session]:
+    """A transaction that cannot write: live checks, first steps, lists and exports."""
+    engine = _engine(reserved=False).execution_options(reading=True, postgresql_readonly=True)
+    try:
+        with Session(engine, expire_on_commit=False, autoflush=False) as session:
+            yield session
+    except OperationalError as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: OperationalError) -> Exception:
+    if is_retryable(error):
+        return error
+    return Unavailable(
+        "いまは処理できません。少し待ってから、もう一度試してください。", f"database: {type(error.orig).__name__}"
+    )
+
+
+RETRYABLE_STATES = {"40001", "40P01", "57P01", "55P03"}
+
+
+def is_retryable(error: DBAPIError) -> bool:
+    """True for a deadlock, serialisation failure, lock timeout or administrator's disconnect (RE-40)."""
+    return getattr(error.orig, "sqlstate", None) in RETRYABLE_STATES
+
+
+def retrying(work: Callable[[], T], *, tries: int = 5) -> T:
+    """Run a whole transaction again when the database chose it as a victim: a revocation is retried, never dropped (RE-20)."""
+    for left in range(tries - 1, -1, -1):
+        try:
+            return work()
+        except DBAPIError as error:
+            if not left or not is_retryable(error):
+                raise
+            log.warning("transaction retried", extra={"left": left, "sqlstate": getattr(error.orig, "sqlstate", None)})
+    raise AssertionError("unreachable")
+
+
+def claim(session: Session, statement: Update) -> bool:
+    """Run one conditional UPDATE; True when it changed exactly one row, and only that means *go* (D7, RE-20).
+
+    What was read before a claim decides nothing afterwards, so the session forgets it.
+    """
+    went = change(session, statement) == 1
+    session.expire_all()
+    return went
+
+
+def change(session: Session, statement: Update | Delete) -> int:
+    """Run a set-based UPDATE or DELETE and return how many rows it changed. For ends, which may change many or none."""
+    result = session.execute(statement.execution_options(synchronize_session=False))
+    return cast("CursorResult[Any]", result).rowcount
+
+
+def insert_into(session: Session, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that knows `on_conflict_do_update` in the dialect of this session."""
+    make = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    return make(table)

@@ -1,0 +1,259 @@
+"""The only HTTP client of `idp`, for every address that a company or partner can influence (WB-20, LO-08).
+
+It resolves a name once, judges every address it got, and connects to exactly that address with SNI and Host kept: a
+second look-up by the HTTP library is how DNS rebinding gets in. No redirects, no proxy environment, no cookies; the
+whole exchange has a deadline, so a peer that drips one byte a second holds a slot for seconds and not for hours.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import httpcore2
+
+from idp.core.settings import Settings
+
+CONNECT_S = 5.0
+TOTAL_S = 10.0
+MAX_BODY = 64 * 1024
+
+METADATA_HOSTS = {ipaddress.ip_address(a) for a in ("169.254.169.254", "100.100.100.200", "fd00:ec2::254")}
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+CGNAT = ipaddress.ip_network("100.64.0.0/10")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Refused(Exception):
+    """We will not send there. The text is for the log and the receipt; it names the rule, not what was found inside."""
+
+
+class Unreachable(Exception):
+    """No complete answer: name, connection, TLS, time or size. `kind` is a short machine word."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Answer:
+    """status: HTTP status; headers: lower-case names; body: at most 64 KiB; elapsed_ms: milliseconds."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    elapsed_ms: int
+
+
+class Outbound(Protocol):
+    """What the rest of the house sees; tests inject a recording fake."""
+
+    def check(self, url: str) -> None:
+        """Refuse a URL by its form, without the network. Raises Refused."""
+
+    def post(self, url: str, body: bytes, *, headers: Mapping[str, str]) -> Answer:
+        """Send; raises Refused or Unreachable. Any HTTP status is an Answer."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Where we may connect. loopback: the issuer itself is an http loopback address."""
+
+    loopback: bool
+    ports: frozenset[int]
+    private_allow: tuple[Network, ...] = ()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Rules:
+        """Build the rules once."""
+        allow = (part.strip() for part in settings.outbound_private_allow.split(","))
+        return cls(
+            loopback=settings.issuer_is_loopback,
+            ports=frozenset(int(port) for port in settings.outbound_ports.split(",")),
+            private_allow=tuple(ipaddress.ip_network(part) for part in allow if part),
+        )
+
+    def judge_url(self, url: str) -> tuple[str, int]:
+        """Host and port of an acceptable URL. Raises Refused."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise Refused("not a URL") from None
+        if any(ord(c) <= 0x20 or ord(c) == 0x7F for c in url) or "\\" in url:
+            raise Refused("control character, space or backslash in the URL")
+        if not parts.hostname or parts.username is not None or parts.password is not None or parts.fragment:
+            raise Refused("needs a host, and no user name, password or fragment")
+        plain_loopback = parts.scheme == "http" and self.loopback and _is_loopback_name(parts.hostname)
+        if parts.scheme != "https" and not plain_loopback:
+            raise Refused("https only")
+        port = port or (443 if parts.scheme == "https" else 80)
+        if not (self.loopback and _is_loopback_name(parts.hostname)) and port not in self.ports:
+            raise Refused(f"port {port} is not allowed")
+        literal = _literal(parts.hostname)
+        if literal is not None:
+            self.judge_address(literal)
+        elif _looks_numeric(parts.hostname):
+            raise Refused("an address in decimal, octal or hexadecimal form")
+        return parts.hostname, port
+
+    def judge_address(self, address: Address) -> None:
+        """Refuse what is not a public unicast address. Raises Refused."""
+        if isinstance(address, ipaddress.IPv6Address):
+            inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+            if address in NAT64:
+                inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+            if inner is not None and not (address.ipv4_mapped and self.loopback and inner.is_loopback):
+                raise Refused("an IPv4 address wrapped in IPv6")
+        if address in METADATA_HOSTS:
+            raise Refused("a metadata service")
+        if address.is_loopback:
+            if self.loopback:
+                return
+            raise Refused("loopback")
+        if any(address in network for network in self.private_allow if network.version == address.version):
+            return
+        if address in CGNAT or not address.is_global or address.is_multicast or address.is_reserved:
+            raise Refused("a private, link-local, shared or reserved network")
+
+
+def _literal(host: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _looks_numeric(host: str) -> bool:
+    """`2130706433`, `0x7f.1`, `0177.0.0.1`: what inet_aton still reads as an address."""
+    last = host.rstrip(".").rsplit(".", 1)[-1].lower()
+    return last.isdigit() or last.startswith("0x")
+
+
+def _is_loopback_name(host: str) -> bool:
+    literal = _literal(host)
+    return host == "localhost" or (literal is not None and literal.is_loopback)
+
+
+class _PinnedBackend(httpcore2.SyncBackend):
+    """Connects to the address that was judged, and to no other; counts every read against one deadline."""
+
+    def __init__(self, rules: Rules, deadline: float) -> None:
+        self._rules = rules
+        self._deadline = deadline
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.NetworkStream:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise Unreachable("dns", type(error).__name__) from error
+        addresses = [str(entry[4][0]) for entry in found]
+        for address in addresses:  # one bad address spoils the name: the peer chooses the order of answers
+            self._rules.judge_address(ipaddress.ip_address(address.split("%")[0]))
+        failure: Exception = Unreachable("dns", "no address")
+        for address in dict.fromkeys(addresses):
+            try:
+                stream = super().connect_tcp(address, port, timeout, local_address, socket_options)
+            except httpcore2.NetworkError as error:
+                failure = error
+            else:
+                return _DeadlineStream(stream, self._deadline)
+        raise failure
+
+
+class _DeadlineStream(httpcore2.NetworkStream):
+    """A stream whose every operation gets what is left of the whole exchange's time."""
+
+    def __init__(self, inner: httpcore2.NetworkStream, deadline: float) -> None:
+        self._inner = inner
+        self._deadline = deadline
+
+    def _left(self, timeout: float | None) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise httpcore2.ReadTimeout("deadline of the exchange")
+        return min(left, timeout) if timeout is not None else left
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, self._left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, self._left(timeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        return _DeadlineStream(self._inner.start_tls(ssl_context, server_hostname, self._left(timeout)), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+@dataclass(frozen=True)
+class HttpOutbound:
+    """The real one. A connection per call: deliveries to one peer are minutes apart, and a pool would outlive rules."""
+
+    rules: Rules
+    tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
+
+    def check(self, url: str) -> None:
+        """See `Outbound.check`."""
+        self.rules.judge_url(url)
+
+    def post(self, url: str, body: bytes, *, headers: Mapping[str, str]) -> Answer:
+        """See `Outbound.post`. Redirects are answers like any other and are not followed (LO-08)."""
+        self.rules.judge_url(url)
+        started = time.monotonic()
+        deadline = started + TOTAL_S
+        timeouts = {"connect": CONNECT_S, "read": TOTAL_S, "write": TOTAL_S, "pool": CONNECT_S}
+        try:
+            with (
+                httpcore2.ConnectionPool(
+                    ssl_context=self.tls, network_backend=_PinnedBackend(self.rules, deadline), retries=0
+                ) as pool,
+                pool.stream(
+                    "POST", url, headers=list(headers.items()), content=body, extensions={"timeout": timeouts}
+                ) as response,
+            ):
+                return Answer(
+                    status=response.status,
+                    headers={k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers},
+                    body=_read_capped(response.iter_stream()),
+                    elapsed_ms=int((time.monotonic() - started) * 1000),
+                )
+        except httpcore2.TimeoutException as error:
+            raise Unreachable("timeout", type(error).__name__) from error
+        except httpcore2.NetworkError as error:
+            raise Unreachable("network", type(error).__name__) from error
+        except httpcore2.ProtocolError as error:
+            raise Unreachable("protocol", type(error).__name__) from error
+        except ssl.SSLError as error:
+            raise Unreachable("tls", str(error.reason)) from error
+
+
+def _read_capped(chunks: Iterable[bytes]) -> bytes:
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise Unreachable("too_large", f"more than {MAX_BODY} bytes")
+    return bytes(body)

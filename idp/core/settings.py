@@ -1,0 +1,131 @@
+"""Settings: read once from the environment, frozen, and refused when they would make a promise false.
+
+Every name is the field in upper case with the prefix `SEKISHO_` (`SEKISHO_ISSUER`). Secrets are files, not values:
+environments leak into process lists and crash dumps.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+class RefusedToStart(Exception):
+    """The settings would break a promise. The text says which and what to change."""
+
+
+class Settings(BaseSettings):
+    """One installation. Units are in the names; every default is safe for production unless it says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="SEKISHO_", frozen=True, extra="ignore")
+
+    environment: Literal["production", "development"] = "production"
+    issuer: str = "http://localhost:8000"
+    database_url: str = "sqlite:///var/sekisho.sqlite"
+    root_key_file: Path | None = None
+    #: base64 of 32 bytes; development only (D10): an environment is visible in process lists
+    root_key: str | None = Field(default=None, repr=False)
+    pepper_file: Path | None = None
+    templates: Path | None = None
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    web_processes: int = Field(default=1, ge=1, le=64)
+    web_threads: int = Field(default=8, ge=2, le=256)
+    proxies: int = Field(default=0, ge=0, le=5, description="reverse proxies in front that set X-Forwarded-* (WB-04)")
+
+    #: Argon2id, the OWASP minimum, never weaker (AC-03)
+    argon2_memory_kib: int = Field(default=19 * 1024, ge=19 * 1024)
+    argon2_time: int = Field(default=2, ge=2)
+    hash_slots: int = Field(default_factory=lambda: os.cpu_count() or 2, ge=1)
+    #: logins that may wait for a slot before the next one is told to come back (429)
+    hash_queue: int = Field(default=16, ge=1)
+
+    #: at most 5 minutes: this number is the residual that a receipt prints (D3, OA-17)
+    access_token_s: int = Field(default=300, ge=30, le=300)
+    code_s: int = Field(default=60, ge=10, le=60)
+    login_idle_s: int = Field(default=30 * 60, ge=60, le=3600)
+    login_life_s: int = Field(default=12 * 3600, ge=300, le=24 * 3600)
+    admin_idle_s: int = Field(default=15 * 60, ge=60, le=15 * 60)
+    admin_life_s: int = Field(default=8 * 3600, ge=300, le=8 * 3600)
+    step_up_s: int = Field(default=5 * 60, ge=30, le=15 * 60)
+    family_life_s: int = Field(default=30 * 86400, ge=3600, le=30 * 86400)
+    refresh_grace_s: int = Field(default=10, ge=0, le=10)
+    activation_s: int = Field(default=72 * 3600, ge=600, le=14 * 86400)
+    reset_s: int = Field(default=15 * 60, ge=60, le=15 * 60)
+    jwks_cache_s: int = Field(default=600, ge=10, le=86400)
+
+    #: networks a relying party's logout endpoint may lie in although they are private (WB-20), CIDR, comma separated
+    outbound_private_allow: str = ""
+    outbound_ports: str = "443,8443"
+    worker_slots: int = Field(default=16, ge=1, le=256)
+    #: deliveries to one destination at the same time: one hung relying party delays nobody else (RE-05)
+    destination_slots: int = Field(default=2, ge=1, le=16)
+    delivery_give_up_s: int = Field(default=24 * 3600, ge=1)
+    database_pool: int = Field(default=10, ge=2, le=200)
+
+    @field_validator("issuer")
+    @classmethod
+    def _issuer_is_an_origin(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query or parts.fragment:
+            raise ValueError("must be an origin such as https://login.example.jp, without a path or a final slash")
+        return value
+
+    @property
+    def issuer_is_loopback(self) -> bool:
+        """True while the issuer is a plain-http loopback address: the only case in which http is spoken (WB-20)."""
+        parts = urlsplit(self.issuer)
+        return parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1", "::1"}
+
+    @property
+    def issuer_host(self) -> str:
+        """Host and, if any, port of the issuer: the only Host header that is answered (WB-04)."""
+        return urlsplit(self.issuer).netloc
+
+    @classmethod
+    def from_env(cls, **over: object) -> Settings:
+        """Read the environment; keyword arguments win. Raises RefusedToStart with every reason at once."""
+        try:
+            settings = cls(**over)  # type: ignore[arg-type]
+        except ValidationError as error:
+            lines = [f"SEKISHO_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+            raise RefusedToStart("\n".join(lines)) from None
+        if reasons := list(settings.refusals()):
+            raise RefusedToStart("\n".join(reasons))
+        return settings
+
+    def refusals(self) -> list[str]:
+        """Every reason not to start; empty when all is well."""
+        reasons = []
+        if sys.flags.optimize:
+            reasons.append("Python runs with -O, which removes checks; start it without (SA-33).")
+        if not self.issuer.startswith("https://") and not self.issuer_is_loopback:
+            reasons.append("SEKISHO_ISSUER is http outside loopback; use https (WB-20).")
+        if self.environment == "production" and self.root_key is not None:
+            reasons.append("SEKISHO_ROOT_KEY is for development; in production use SEKISHO_ROOT_KEY_FILE (D10, VA-22).")
+        if self.root_key_file is None and self.root_key is None:
+            reasons.append("No root key: set SEKISHO_ROOT_KEY_FILE (`sekisho init` makes one).")
+        if self.pepper_file is None:
+            reasons.append("No pepper: set SEKISHO_PEPPER_FILE (`sekisho init` makes one) (AC-04).")
+        if self.root_key_file is not None and self.root_key_file == self.pepper_file:
+            reasons.append("Root key and pepper are the same file; a leak of one must not be a leak of both.")
+        if os.environ.get("AUTHLIB_INSECURE_TRANSPORT") and not self.issuer_is_loopback:
+            reasons.append("AUTHLIB_INSECURE_TRANSPORT is set although the issuer is not a loopback address; unset it.")
+        if os.environ.get("DEBUG", "").startswith("pw:"):
+            reasons.append("DEBUG=pw:* prints what a browser types; unset it (VA-45).")
+        return reasons
+
+    @property
+    def template_folder(self) -> Path:
+        """Templates of a wheel, of a clone, or the ones set."""
+        packaged = Path(__file__).resolve().parents[1] / "_templates"
+        return self.templates or (packaged if packaged.is_dir() else PROJECT_ROOT / "templates")

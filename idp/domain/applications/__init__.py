@@ -1,0 +1,1 @@
+"""WHAT: applications, the relying parties behind them, and entitlements. `decide()` is the one gate."""

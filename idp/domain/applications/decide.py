@@ -1,0 +1,205 @@
+"""The one gate: may this account use this application now, and with which functions?
+
+`load_facts` reads, in one statement and always after the gate row was claimed; `decide` is pure. What was decided
+before a claim decides nothing (RE-20).
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import and_, or_, select
+from sqlalchemy.orm import Session
+
+from idp.domain.applications.models import Entitlement
+from idp.domain.directory.models import Account, Assignment, Company, Region, Store
+from idp.domain.directory.scope import assignment_alive
+
+ACR_ORDER = ("urn:sekisho:aal1", "urn:sekisho:aal2", "urn:sekisho:aal3")
+
+
+@dataclass(frozen=True)
+class StoreRole:
+    """One assignment as a relying party sees it (D20)."""
+
+    code: str
+    name: str
+    role: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """One live assignment: where, and with which role."""
+
+    assignment_id: uuid.UUID
+    role: str
+    company_id: uuid.UUID
+    store_id: uuid.UUID | None
+    store: StoreRole | None
+    path: str
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One live entitlement of the application. path: of the region, when subject_kind is `region`."""
+
+    subject_kind: str
+    subject_id: uuid.UUID | None
+    role: str | None
+    path: str | None
+    functions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that decides, read in one statement after the claim."""
+
+    account_id: uuid.UUID
+    subject: str
+    login_name: str
+    name: str
+    locale: str
+    epoch: int
+    company_id: uuid.UUID
+    company_code: str
+    company_name: str
+    places: tuple[Place, ...]
+    grants: tuple[Grant, ...]
+
+
+@dataclass(frozen=True)
+class ApplicationFacts:
+    """The application's part, from its shared row: locked before the gate, so it cannot narrow meanwhile."""
+
+    id: uuid.UUID
+    company_id: uuid.UUID | None
+    functions: tuple[str, ...]
+    min_acr: str | None
+    alive: bool
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Yes: the functions of this application (sorted) and all stores of the account."""
+
+    functions: tuple[str, ...]
+    stores: tuple[StoreRole, ...]
+    roles: frozenset[str]
+
+
+Reason = Literal["application_ended", "other_company", "no_assignment", "not_entitled", "assurance"]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """No, and why: a machine word for the log and for the blocked page."""
+
+    reason: Reason
+
+
+def decide(application: ApplicationFacts, facts: Facts, *, acr: str) -> Allowed | Refused:
+    """The decision. acr: assurance of the login session in which it is asked.
+
+    An account needs a live assignment, an entitlement that meets one of them, and the assurance the application wants.
+    Functions are the union over all entitlements that meet any assignment, and never more than the application has.
+    """
+    if not application.alive:
+        return Refused("application_ended")
+    if application.company_id is not None and application.company_id != facts.company_id:
+        return Refused("other_company")
+    if not facts.places:
+        return Refused("no_assignment")
+    met = [grant for grant in facts.grants if any(_meets(grant, place, facts.account_id) for place in facts.places)]
+    if not met:
+        return Refused("not_entitled")
+    if application.min_acr is not None and not acr_at_least(acr, application.min_acr):
+        return Refused("assurance")
+    functions = {name for grant in met for name in grant.functions} & set(application.functions)
+    return Allowed(
+        functions=tuple(sorted(functions)),
+        stores=tuple(place.store for place in facts.places if place.store is not None),
+        roles=frozenset(place.role for place in facts.places),
+    )
+
+
+def acr_at_least(have: str, want: str) -> bool:
+    """True when `have` is the class `want` or a stronger one (D21). An unknown wish is never met."""
+    return have in ACR_ORDER and want in ACR_ORDER and ACR_ORDER.index(have) >= ACR_ORDER.index(want)
+
+
+def _meets(grant: Grant, place: Place, account_id: uuid.UUID) -> bool:
+    if grant.role is not None and grant.role != place.role:
+        return False
+    match grant.subject_kind:
+        case "role":
+            return grant.role is not None
+        case "company":
+            return grant.subject_id == place.company_id
+        case "region":
+            return grant.path is not None and place.path.startswith(grant.path)
+        case "store":
+            return grant.subject_id is not None and grant.subject_id == place.store_id
+        case "account":
+            return grant.subject_id == account_id
+        case _:
+            return False
+
+
+def load_facts(session: Session, account_id: uuid.UUID, application_id: uuid.UUID, *, now: datetime) -> Facts | None:
+    """Read account, live assignments and candidate entitlements in one statement; None when the account is unknown.
+
+    The join only narrows candidates, so that an application with thousands of entitlements costs no more; `decide` judges.
+    """
+    grant_region = Region.__table__.alias("grant_region")
+    candidate = and_(
+        Entitlement.application_id == application_id,
+        Entitlement.ended_at.is_(None),
+        or_(Entitlement.ends_at.is_(None), Entitlement.ends_at > now),
+        or_(
+            Entitlement.subject_id.is_(None),
+            Entitlement.subject_kind == "region",
+            Entitlement.subject_id.in_([Account.id, Account.company_id, Assignment.store_id]),
+        ),
+        or_(Entitlement.company_id.is_(None), Entitlement.company_id == Account.company_id),
+    )
+    rows = session.execute(
+        select(
+            Account.subject, Account.login_name, Account.name, Account.locale, Account.epoch, Account.company_id,
+            Company.code.label("company_code"), Company.name.label("company_name"),
+            Assignment.id.label("assignment_id"), Assignment.role, Assignment.store_id,
+            Store.code.label("store_code"), Store.name.label("store_name"), Store.ended_at.label("store_ended_at"),
+            Store.path.label("store_path"), Region.path.label("region_path"),
+            Entitlement.id.label("entitlement_id"), Entitlement.subject_kind, Entitlement.subject_id,
+            Entitlement.role.label("grant_role"), Entitlement.functions, grant_region.c.path.label("grant_path"),
+        )
+        .join(Company, Company.id == Account.company_id)
+        .outerjoin(Assignment, and_(Assignment.account_id == Account.id, *assignment_alive(now)))
+        .outerjoin(Store, Store.id == Assignment.store_id)
+        .outerjoin(Region, Region.id == Assignment.region_id)
+        .outerjoin(Entitlement, candidate)
+        .outerjoin(grant_region, and_(grant_region.c.id == Entitlement.subject_id, Entitlement.subject_kind == "region"))
+        .where(Account.id == account_id)
+        .order_by(Assignment.id)
+    ).all()  # fmt: skip
+    if not rows:
+        return None
+    places: dict[uuid.UUID, Place] = {}
+    grants: dict[uuid.UUID, Grant] = {}
+    for r in rows:
+        if r.assignment_id is not None and r.store_ended_at is None:
+            store = StoreRole(r.store_code, r.store_name, r.role) if r.store_id else None
+            places[r.assignment_id] = Place(
+                r.assignment_id, r.role, r.company_id, r.store_id, store, r.store_path or r.region_path or "/"
+            )
+        if r.entitlement_id is not None:
+            grants[r.entitlement_id] = Grant(
+                r.subject_kind, r.subject_id, r.grant_role, r.grant_path, tuple(r.functions)
+            )
+    first = rows[0]
+    return Facts(
+        account_id, first.subject, first.login_name, first.name, first.locale, first.epoch, first.company_id,
+        first.company_code, first.company_name, tuple(places.values()), tuple(grants.values()),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""WHO: companies, regions, stores, accounts, assignments, and what an actor may see of them."""

@@ -1,0 +1,145 @@
+"""What an actor may see: conditions that become part of every query (WB-07).
+
+A foreign object is never fetched and then refused: the query cannot return it, the page says *not found*, and the
+caller writes the audit row. There is no second place that decides this.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, exists, false, or_, select, true
+from sqlalchemy.orm import Session
+
+from idp.domain.directory.models import Account, Assignment, Company, Region, Store
+from idp.domain.directory.roles import ROLES, Power, Reach, Role
+from idp.ledgers.audit.log import Actor
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One live assignment of a viewer. path: the region's or store's materialised path."""
+
+    role: Role
+    company_id: uuid.UUID
+    store_id: uuid.UUID | None
+    store_code: str | None
+    store_name: str | None
+    region_path: str | None
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A person who looks: account, live assignments, and the assurance of this login."""
+
+    account_id: uuid.UUID
+    company_id: uuid.UUID
+    company_code: str
+    company_name: str
+    name: str
+    login_name: str
+    locale: str
+    standings: tuple[Standing, ...]
+    actor: Actor
+
+    def can(self, power: Power) -> bool:
+        """True when any live assignment has this power somewhere."""
+        return any(power in ROLES[s.role].may for s in self.standings)
+
+    def standings_with(self, power: Power) -> tuple[Standing, ...]:
+        """The assignments that carry this power."""
+        return tuple(s for s in self.standings if power in ROLES[s.role].may)
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """The roles held anywhere."""
+        return frozenset(s.role for s in self.standings)
+
+
+def standings(session: Session, account_id: uuid.UUID, *, now: datetime) -> tuple[Standing, ...]:
+    """The live assignments of an account: started, not ended, end date not reached, store open. One query."""
+    rows = session.execute(
+        select(Assignment.role, Assignment.company_id, Assignment.store_id, Store.code, Store.name, Region.path)
+        .outerjoin(Store, Store.id == Assignment.store_id)
+        .outerjoin(Region, Region.id == Assignment.region_id)
+        .where(Assignment.account_id == account_id, *assignment_alive(now), Store.ended_at.is_(None))
+        .order_by(Assignment.id)
+    )
+    return tuple(Standing(Role(r.role), r.company_id, r.store_id, r.code, r.name, r.path) for r in rows)
+
+
+def account_alive(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """The tests of a live account; an end date holds with the worker stopped (D7)."""
+    return (Account.ended_at.is_(None), or_(Account.ends_at.is_(None), Account.ends_at > now))
+
+
+def assignment_alive(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """The tests of a live assignment."""
+    return (
+        Assignment.ended_at.is_(None),
+        Assignment.starts_at <= now,
+        or_(Assignment.ends_at.is_(None), Assignment.ends_at > now),
+    )
+
+
+def companies(viewer: Viewer, power: Power) -> ColumnElement[bool]:
+    """Condition on Company: where the viewer has this power over the company as a whole."""
+    reach = {ROLES[s.role].reach for s in viewer.standings_with(power)}
+    if Reach.PLATFORM in reach:
+        return true()
+    return Company.id == viewer.company_id if Reach.COMPANY in reach else false()
+
+
+def stores(viewer: Viewer, power: Power) -> ColumnElement[bool]:
+    """Condition on Store: the stores in which the viewer has this power."""
+    parts: list[ColumnElement[bool]] = []
+    for standing in viewer.standings_with(power):
+        match ROLES[standing.role].reach:
+            case Reach.PLATFORM:
+                return true()
+            case Reach.COMPANY:
+                parts.append(Store.company_id == standing.company_id)
+            case Reach.REGION:
+                parts.append(
+                    and_(
+                        Store.company_id == standing.company_id,
+                        Store.path.startswith(standing.region_path or "\0", autoescape=True),
+                    )
+                )
+            case Reach.STORE:
+                parts.append(Store.id == standing.store_id)
+    return or_(*parts) if parts else false()
+
+
+def accounts(viewer: Viewer, power: Power) -> ColumnElement[bool]:
+    """Condition on Account: people over whom the viewer has this power.
+
+    Below company reach that is everybody who has or had an assignment in a store of the viewer's: a manager must still
+    find the receipt of somebody who left. Nobody below company reach has power over a person of wider reach than a store.
+    """
+    parts: list[ColumnElement[bool]] = []
+    narrow = False
+    for standing in viewer.standings_with(power):
+        match ROLES[standing.role].reach:
+            case Reach.PLATFORM:
+                return true()
+            case Reach.COMPANY:
+                parts.append(Account.company_id == standing.company_id)
+            case _:
+                narrow = True
+    if narrow:
+        theirs = exists(
+            select(Assignment.id)
+            .join(Store, Store.id == Assignment.store_id)
+            .where(Assignment.account_id == Account.id, stores(viewer, power))
+            .correlate(Account)
+        )
+        wider = exists(
+            select(Assignment.id)
+            .where(Assignment.account_id == Account.id, Assignment.store_id.is_(None), Assignment.ended_at.is_(None))
+            .correlate(Account)
+        )
+        parts.append(and_(theirs, ~wider))
+    return or_(*parts) if parts else false()

@@ -1,0 +1,253 @@
+"""The tests that make a session live, in one place: claims and live checks use the same ones (AC-42, D7).
+
+A login session is live while it, its account and its company are, by end, by end date and by idle limit. Every test is
+part of the WHERE of the statement that acts, so an end date holds with the worker stopped.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, exists, select, text, update
+from sqlalchemy.orm import Session
+
+from idp.core import ids
+from idp.core.db import claim, insert_into
+from idp.domain.directory.models import Account, Company
+from idp.domain.directory.people import claim_account, share_company
+from idp.domain.directory.scope import account_alive
+from idp.domain.sessions.models import AppSession, LoginSession, PendingRequest
+from idp.ledgers.audit.events import Tag
+from idp.ledgers.audit.log import Actor, record
+
+TOUCH_EVERY = timedelta(seconds=60)
+
+
+def login_session_alive(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """The row's own tests, without its account's."""
+    return (LoginSession.ended_at.is_(None), LoginSession.ends_at > now, LoginSession.idle_until > now)
+
+
+def owner_alive(account_id: ColumnElement[uuid.UUID], now: datetime) -> ColumnElement[bool]:
+    """The account behind a row is live, and so is its company."""
+    return exists(
+        select(Account.id)
+        .join(Company, Company.id == Account.company_id)
+        .where(Account.id == account_id, *account_alive(now), Company.ended_at.is_(None))
+    )
+
+
+def app_session_alive(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """An app session, the login session it lives in, and the account."""
+    inside = exists(
+        select(LoginSession.id).where(LoginSession.id == AppSession.login_session_id, *login_session_alive(now))
+    ).correlate(AppSession)
+    return (AppSession.ended_at.is_(None), AppSession.ends_at > now, inside, owner_alive(AppSession.account_id, now))
+
+
+@dataclass(frozen=True)
+class LiveLogin:
+    """A live login session as a page or an authorization request sees it."""
+
+    id: uuid.UUID
+    account_id: uuid.UUID
+    company_id: uuid.UUID
+    company_code: str
+    company_name: str
+    account_name: str
+    login_name: str
+    subject: str
+    locale: str
+    epoch: int
+    acr: str
+    amr: tuple[str, ...]
+    auth_time: datetime
+    last_seen_at: datetime
+    idle_s: int
+    ends_at: datetime
+
+
+LOGIN_COLUMNS = (
+    LoginSession.id, LoginSession.account_id, LoginSession.company_id, Company.code.label("company_code"),
+    Company.name.label("company_name"), Account.name.label("account_name"), Account.login_name, Account.subject,
+    Account.locale, Account.epoch, LoginSession.acr, LoginSession.amr, LoginSession.auth_time, LoginSession.last_seen_at,
+    LoginSession.idle_s, LoginSession.ends_at,
+)  # fmt: skip
+
+
+def look(session: Session, cookie: str, *, now: datetime) -> LiveLogin | None:
+    """The live check of a page: one SELECT by the cookie's digest."""
+    row = session.execute(
+        select(*LOGIN_COLUMNS)
+        .join(Account, Account.id == LoginSession.account_id)
+        .join(Company, Company.id == LoginSession.company_id)
+        .where(
+            LoginSession.cookie_digest == ids.digest(cookie),
+            *login_session_alive(now),
+            *account_alive(now),
+            Company.ended_at.is_(None),
+        )
+    ).one_or_none()
+    return LiveLogin(*row[:11], tuple(row.amr), *row[12:]) if row else None
+
+
+def touch(session: Session, live: LiveLogin, *, now: datetime) -> bool:
+    """Move the idle limit of a session in use, at most once a minute (ux.md M09). A claim: an ended one stays ended."""
+    return claim(
+        session,
+        update(LoginSession)
+        .where(LoginSession.id == live.id, *login_session_alive(now))
+        .values(last_seen_at=now, idle_until=now + timedelta(seconds=live.idle_s)),
+    )
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How somebody logged in: what the new login session remembers. idle_s and life_s: seconds."""
+
+    acr: str
+    amr: tuple[str, ...]
+    idle_s: int
+    life_s: int
+    user_agent: str = ""
+    address: str = ""
+
+
+def open_login(
+    session: Session,
+    *,
+    account_id: uuid.UUID,
+    company_id: uuid.UUID,
+    epoch: int,
+    how: Opening,
+    actor: Actor,
+    now: datetime,
+) -> str | None:
+    """The last step of a login: company, then the account at the epoch that was read, then the new row.
+
+    Returns the cookie's value; None when the account ended or a credential changed since the password was checked.
+    """
+    if not share_company(session, company_id) or not claim_account(session, account_id, epoch=epoch, now=now):
+        return None
+    cookie = ids.new_secret()
+    row = LoginSession(
+        id=ids.new_id(now), created_at=now, account_id=account_id, company_id=company_id, cookie_digest=ids.digest(cookie), acr=how.acr,
+        amr=list(how.amr), auth_time=now, user_agent=how.user_agent[:300], address=how.address, last_seen_at=now,
+        idle_s=how.idle_s, idle_until=now + timedelta(seconds=how.idle_s), ends_at=now + timedelta(seconds=how.life_s),
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    record(
+        session, Tag.LOGIN_SUCCEEDED, actor=actor, now=now, company_id=company_id, subject_id=account_id,
+        login_session_id=row.id, acr=how.acr, amr=list(how.amr),
+    )  # fmt: skip
+    return cookie
+
+
+def raise_assurance(
+    session: Session, live: LiveLogin, *, acr: str, amr: tuple[str, ...], actor: Actor, now: datetime
+) -> str | None:
+    """Step-up: the same row gets a new cookie and a stronger class, by UPDATE in place (AC-40). None: it has ended."""
+    cookie = ids.new_secret()
+    went = claim(
+        session,
+        update(LoginSession)
+        .where(LoginSession.id == live.id, *login_session_alive(now), owner_alive(LoginSession.account_id, now))
+        .values(cookie_digest=ids.digest(cookie), acr=acr, amr=list(amr), auth_time=now),
+    )
+    if not went:
+        return None
+    record(session, Tag.STEP_UP, actor=actor, now=now, company_id=live.company_id, subject_id=live.account_id, acr=acr)
+    return cookie
+
+
+def claim_login_session(session: Session, login_session_id: uuid.UUID, *, now: datetime) -> bool:
+    """Claim the gate of everything issued inside a login session; being used also moves its idle limit."""
+    return claim(
+        session,
+        update(LoginSession)
+        .where(
+            LoginSession.id == login_session_id, *login_session_alive(now), owner_alive(LoginSession.account_id, now)
+        )
+        .values(last_seen_at=now),
+    )
+
+
+def claim_app_session(session: Session, app_session_id: uuid.UUID, *, now: datetime) -> bool:
+    """Claim the gate of a code's redemption."""
+    return claim(
+        session,
+        update(AppSession).where(AppSession.id == app_session_id, *app_session_alive(now)).values(last_issued_at=now),
+    )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The ledger row of an issuance."""
+
+    id: uuid.UUID
+    sid: str
+
+
+def open_app_session(session: Session, live: LiveLogin, application_id: uuid.UUID, *, now: datetime) -> Opened:
+    """Open, or find again, the ledger row of one application inside a claimed login session (LO-02). One statement."""
+    row = {
+        "id": ids.new_id(now), "created_at": now, "login_session_id": live.id, "application_id": application_id,
+        "account_id": live.account_id, "company_id": live.company_id, "sid": ids.new_secret(), "sub": live.subject,
+        "last_issued_at": now, "ends_at": live.ends_at,
+    }  # fmt: skip
+    statement = insert_into(session, AppSession).values(row)
+    found = session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["login_session_id", "application_id"],
+            index_where=text("ended_at IS NULL"),
+            set_={"last_issued_at": now},
+        ).returning(AppSession.id, AppSession.sid)
+    ).one()
+    return Opened(found.id, found.sid)
+
+
+def put_request(
+    session: Session,
+    *,
+    protocol: str,
+    parameters: dict[str, str],
+    now: datetime,
+    life: timedelta = timedelta(minutes=30),
+) -> str:
+    """Keep a request that waits for a person. Returns the handle that the login page carries (WB-05)."""
+    handle = ids.new_secret()
+    session.add(
+        PendingRequest(
+            id=ids.new_id(now),
+            created_at=now,
+            handle_digest=ids.digest(handle),
+            protocol=protocol,
+            parameters=parameters,
+            ends_at=now + life,
+        )
+    )
+    session.flush()
+    return handle
+
+
+def find_request(session: Session, handle: str, *, protocol: str, now: datetime) -> PendingRequest | None:
+    """The waiting request behind a handle, or None when it is unknown, used or too old."""
+    return session.scalar(
+        select(PendingRequest).where(
+            PendingRequest.handle_digest == ids.digest(handle), PendingRequest.protocol == protocol,
+            PendingRequest.used_at.is_(None), PendingRequest.ends_at > now,
+        )
+    )  # fmt: skip
+
+
+def use_request(session: Session, request_id: uuid.UUID, *, now: datetime) -> bool:
+    """A waiting request is answered once."""
+    return claim(
+        session,
+        update(PendingRequest)
+        .where(PendingRequest.id == request_id, PendingRequest.used_at.is_(None))
+        .values(used_at=now),
+    )

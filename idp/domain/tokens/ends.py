@@ -1,0 +1,146 @@
+"""How sessions, codes and families end: set-based, downwards in the lock order, each row once.
+
+Logout, idle, narrowing, reuse and revocation all come through here (RV-01, LO-06). What tells them apart is only how far
+they reach: a logout leaves offline families alive, a revocation ends every grant.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, select, update
+from sqlalchemy.orm import Session
+
+from idp.core.db import change
+from idp.domain.applications.models import RelyingParty
+from idp.domain.sessions.models import AppSession, LoginSession
+from idp.domain.tokens.models import AuthorizationCode, TokenFamily
+
+
+@dataclass(frozen=True)
+class Told:
+    """An app session that has just ended and whose relying party wants to be told."""
+
+    app_session_id: uuid.UUID
+    application_id: uuid.UUID
+
+
+def end_login_sessions(session: Session, *which: ColumnElement[bool], reason: str, now: datetime) -> int:
+    """End login sessions. Returns how many were live. Their app sessions are the caller's next step."""
+    return change(
+        session,
+        update(LoginSession).where(*which, LoginSession.ended_at.is_(None)).values(ended_at=now, end_reason=reason),
+    )
+
+
+def end_app_sessions(session: Session, *which: ColumnElement[bool], reason: str, now: datetime) -> int:
+    """End app sessions. Returns how many were live."""
+    return change(
+        session, update(AppSession).where(*which, AppSession.ended_at.is_(None)).values(ended_at=now, end_reason=reason)
+    )
+
+
+def end_codes(session: Session, *which: ColumnElement[bool], now: datetime) -> int:
+    """End authorization codes that could still be redeemed. Returns how many."""
+    return change(
+        session,
+        update(AuthorizationCode)
+        .where(
+            *which,
+            AuthorizationCode.ended_at.is_(None),
+            AuthorizationCode.redeemed_at.is_(None),
+            AuthorizationCode.ends_at > now,
+        )
+        .values(ended_at=now),
+    )
+
+
+def end_families(session: Session, *which: ColumnElement[bool], reason: str, now: datetime) -> int:
+    """End token families. Returns how many were live."""
+    return change(
+        session,
+        update(TokenFamily).where(*which, TokenFamily.ended_at.is_(None)).values(ended_at=now, end_reason=reason),
+    )
+
+
+def log_out(session: Session, login_session_id: uuid.UUID, *, reason: str, now: datetime) -> Sequence[Told] | None:
+    """End one login session and what lives in it; offline families live on (LO-06). No revocation.
+
+    Returns the app sessions whose relying parties have to be told, or None when the login session had ended already.
+    """
+    if not end_login_sessions(session, LoginSession.id == login_session_id, reason=reason, now=now):
+        return None
+    mine = AppSession.login_session_id == login_session_id
+    end_app_sessions(session, mine, reason=reason, now=now)
+    _end_below(session, select(AppSession.id).where(mine), reason=reason, now=now)
+    return told(session, mine, AppSession.ended_at == now)
+
+
+def end_other_logins(
+    session: Session, account_id: uuid.UUID, *, keep: uuid.UUID | None, reason: str, now: datetime
+) -> Sequence[Told]:
+    """End every login session of an account but one, with everything in them, offline families included (OA-16).
+
+    After a password was changed or reset, whoever knew the old one must hold nothing.
+    """
+    which = [LoginSession.account_id == account_id]
+    apps = [AppSession.account_id == account_id]
+    families = [TokenFamily.account_id == account_id]
+    if keep is not None:
+        which.append(LoginSession.id != keep)
+        apps.append(AppSession.login_session_id != keep)
+        kept = select(AppSession.id).where(AppSession.login_session_id == keep)
+        families.append(TokenFamily.app_session_id.not_in(kept) | TokenFamily.offline.is_(True))
+    end_login_sessions(session, *which, reason=reason, now=now)
+    end_app_sessions(session, *apps, reason=reason, now=now)
+    end_codes(session, AuthorizationCode.account_id == account_id, now=now)
+    end_families(session, *families, reason=reason, now=now)
+    return told(session, *apps, AppSession.ended_at == now)
+
+
+def end_application_use(session: Session, application_id: uuid.UUID, *, reason: str, now: datetime) -> Sequence[Told]:
+    """An application or its entitlements were narrowed: every app session of it ends, and people come in anew (RE-20)."""
+    mine = AppSession.application_id == application_id
+    end_app_sessions(session, mine, reason=reason, now=now)
+    end_codes(session, AuthorizationCode.application_id == application_id, now=now)
+    end_families(session, TokenFamily.application_id == application_id, reason=reason, now=now)
+    return told(session, mine, AppSession.ended_at == now)
+
+
+def end_replayed_family(session: Session, family_id: uuid.UUID, *, reason: str, now: datetime) -> Sequence[Told]:
+    """A code or an old refresh token came a second time: the family ends, and its app session with it (OA-07, OA-15).
+
+    One of the two who presented it is a thief, and we cannot tell which.
+    """
+    app_session_id = session.scalar(select(TokenFamily.app_session_id).where(TokenFamily.id == family_id))
+    if app_session_id is None:
+        return []
+    end_app_sessions(session, AppSession.id == app_session_id, reason=reason, now=now)
+    end_families(
+        session,
+        (TokenFamily.id == family_id)
+        | ((TokenFamily.app_session_id == app_session_id) & TokenFamily.offline.is_(False)),
+        reason=reason,
+        now=now,
+    )
+    return told(session, AppSession.id == app_session_id, AppSession.ended_at == now)
+
+
+def told(session: Session, *which: ColumnElement[bool]) -> Sequence[Told]:
+    """Those of these app sessions whose relying party has a logout endpoint."""
+    rows = session.execute(
+        select(AppSession.id, AppSession.application_id)
+        .join(RelyingParty, RelyingParty.application_id == AppSession.application_id)
+        .where(*which, RelyingParty.backchannel_logout_uri.is_not(None))
+    )
+    return [Told(row.id, row.application_id) for row in rows]
+
+
+def _end_below(session: Session, app_sessions: Select[tuple[uuid.UUID]], *, reason: str, now: datetime) -> None:
+    end_codes(session, AuthorizationCode.app_session_id.in_(app_sessions), now=now)
+    end_families(
+        session, TokenFamily.app_session_id.in_(app_sessions), TokenFamily.offline.is_(False), reason=reason, now=now
+    )

@@ -1,0 +1,231 @@
+"""Issuing and redeeming codes, and rotating families. Each issuance: shared rows, gate claimed, decided, artefact (RE-20)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import uuid
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, exists, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from idp.core import ids
+from idp.core.db import claim
+from idp.domain.applications.models import Application, RelyingParty
+from idp.domain.directory.models import Account, Assignment, Store
+from idp.domain.sessions.live import app_session_alive, owner_alive
+from idp.domain.sessions.models import AppSession
+from idp.domain.tokens.models import AuthorizationCode, TokenFamily
+
+MAC = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True)
+class RefreshTokens:
+    """Derives refresh tokens instead of storing them: `family.generation.HMAC(family, generation)` (OA-15).
+
+    A lost answer can then be repeated, and every old generation is recognised, with no token at rest in any form. key:
+    32 bytes, sealed under the signing class: a database dump alone makes no token.
+    """
+
+    key: bytes
+
+    def make(self, family_id: uuid.UUID, generation: int) -> str:
+        """The refresh token of one generation."""
+        return f"{_b64(family_id.bytes)}.{generation}.{_b64(self._mac(family_id, generation))}"
+
+    def read(self, token: str) -> tuple[uuid.UUID, int] | None:
+        """Family and generation of a genuine token of ours; None for anything else."""
+        parts = token.split(".")
+        if len(parts) != 3 or len(token) > 120 or not parts[1].isascii() or not parts[1].isdigit():
+            return None
+        try:
+            family_id, mac = uuid.UUID(bytes=_unb64(parts[0])), _unb64(parts[2])
+        except ValueError:
+            return None
+        generation = int(parts[1])
+        return (family_id, generation) if hmac.compare_digest(mac, self._mac(family_id, generation)) else None
+
+    def _mac(self, family_id: uuid.UUID, generation: int) -> bytes:
+        return hmac.new(
+            self.key, b"refresh\0" + family_id.bytes + generation.to_bytes(8, "big"), hashlib.sha256
+        ).digest()
+
+
+def _b64(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _unb64(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+# --- shared rows ---------------------------------------------------------------------------------------------------
+
+
+def shared_stores(account_id: Any) -> Any:
+    """A scalar that takes the stores of an account FOR SHARE and counts them: part of the first statement of an issuance.
+
+    Store before account in the lock order, and no statement of its own.
+    """
+    locked = (
+        select(Store.id)
+        .join(Assignment, Assignment.store_id == Store.id)
+        .where(Assignment.account_id == account_id, Assignment.ended_at.is_(None))
+        .order_by(Store.id)
+        .with_for_update(read=True, of=Store)
+        .subquery()
+    )
+    return select(locked.c.id)
+
+
+# --- codes ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CodeRequest:
+    """What an authorization code is bound to (OA-05)."""
+
+    redirect_uri: str
+    code_challenge: str | None
+    nonce: str | None
+    scope: str
+    claims: dict[str, Any]
+
+
+def issue_code(
+    session: Session, app_session_id: uuid.UUID, application_id: uuid.UUID, account_id: uuid.UUID, wish: CodeRequest, *,
+    epoch: int, life: timedelta, now: datetime,
+) -> str:  # fmt: skip
+    """Store a code's digest inside a claimed login session and return the code."""
+    code = ids.new_secret()
+    session.execute(
+        insert(AuthorizationCode).values(
+            id=ids.new_id(now), created_at=now, code_digest=ids.digest(code), app_session_id=app_session_id, application_id=application_id,
+            account_id=account_id, family_id=ids.new_id(now), redirect_uri=wish.redirect_uri, code_challenge=wish.code_challenge,
+            nonce=wish.nonce, scope=wish.scope, claims=wish.claims, epoch=epoch, ends_at=now + life,
+        )
+    )  # fmt: skip
+    return code
+
+
+def redeem_code(session: Session, code_id: uuid.UUID, *, now: datetime) -> bool:
+    """Claim a code, once, and only while the account is at the epoch under which it was issued (OA-05, OA-06)."""
+    same_epoch = exists(
+        select(Account.id).where(Account.id == AuthorizationCode.account_id, Account.epoch == AuthorizationCode.epoch)
+    )
+    return claim(
+        session,
+        update(AuthorizationCode)
+        .where(
+            AuthorizationCode.id == code_id, AuthorizationCode.redeemed_at.is_(None), AuthorizationCode.ended_at.is_(None),
+            AuthorizationCode.ends_at > now, same_epoch,
+        )
+        .values(redeemed_at=now),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a token answer is made of, whichever way it was reached."""
+
+    family_id: uuid.UUID
+    app_session_id: uuid.UUID
+    sid: str
+    account_id: uuid.UUID
+    company_id: uuid.UUID
+    offline: bool
+    scope: str
+    acr: str
+    amr: tuple[str, ...]
+    auth_time: datetime
+
+
+def open_family(
+    session: Session,
+    grant: Grant,
+    application_id: uuid.UUID,
+    *,
+    generation: int,
+    life: timedelta,
+    access_until: datetime,
+    now: datetime,
+) -> None:
+    """Store the family that a redeemed code opens. generation 0: the client may not refresh."""
+    session.execute(
+        insert(TokenFamily).values(
+            id=grant.family_id, created_at=now, app_session_id=grant.app_session_id, application_id=application_id,
+            account_id=grant.account_id, company_id=grant.company_id, offline=grant.offline, scope=grant.scope, acr=grant.acr,
+            amr=list(grant.amr), auth_time=grant.auth_time, generation=generation, rotated_at=now, access_until=access_until,
+            ends_at=now + life,
+        )
+    )  # fmt: skip
+
+
+def claim_family(
+    session: Session, family_id: uuid.UUID, *, generation: int, rotate: bool, access_until: datetime, now: datetime
+) -> bool:
+    """Claim a family at one generation, and rotate it: one statement (performance.md 4.1).
+
+    The family is itself the gate: the row is updated in place, so a revocation, which must update this very row, either
+    waits and ends it or is seen here. What it lives in is tested in the same WHERE: the app session and login session,
+    or for an offline family the account (D4).
+    """
+    inside = exists(select(AppSession.id).where(AppSession.id == TokenFamily.app_session_id, *app_session_alive(now)))
+    outside = TokenFamily.offline.is_(True) & owner_alive(TokenFamily.account_id, now)
+    values: dict[str, Any] = {"access_until": access_until}
+    if rotate:
+        values |= {"generation": generation + 1, "rotated_at": now}
+    return claim(
+        session,
+        update(TokenFamily)
+        .where(
+            TokenFamily.id == family_id, TokenFamily.generation == generation, TokenFamily.ended_at.is_(None),
+            TokenFamily.ends_at > now, or_(TokenFamily.offline.is_(False) & inside, outside),
+        )
+        .values(**values),
+    )  # fmt: skip
+
+
+# --- what the endpoints read first ---------------------------------------------------------------------------------
+
+CLIENT_COLUMNS = (
+    Application.id.label("application_id"), Application.company_id.label("application_company_id"),
+    Application.name.label("application_name"), Application.functions, Application.min_acr,
+    Application.ended_at.label("application_ended_at"), RelyingParty.client_id, RelyingParty.secret_digest,
+    RelyingParty.old_secret_digest, RelyingParty.old_secret_ends_at, RelyingParty.auth_method, RelyingParty.redirect_uris,
+    RelyingParty.id_token_alg, RelyingParty.pkce_exempt, RelyingParty.refresh_allowed, RelyingParty.offline_allowed,
+    RelyingParty.post_logout_redirect_uris,
+)  # fmt: skip
+
+
+def client_query(client_id: str) -> Select[Any]:
+    """A client and its application, whose shared row is taken (lock order 1)."""
+    return (
+        select(*CLIENT_COLUMNS)
+        .select_from(RelyingParty)
+        .join(Application, Application.id == RelyingParty.application_id)
+        .where(RelyingParty.client_id == client_id)
+        .with_for_update(read=True, of=Application)
+    )
+
+
+def live_grant(session: Session, family_id: uuid.UUID, *, now: datetime) -> Any:
+    """The live check behind userinfo: the family and everything it lives in, in one SELECT; None when any has ended."""
+    return session.execute(
+        select(TokenFamily.account_id, TokenFamily.application_id, TokenFamily.scope, TokenFamily.acr, *CLIENT_COLUMNS)
+        .join(Application, Application.id == TokenFamily.application_id)
+        .join(RelyingParty, RelyingParty.application_id == Application.id)
+        .where(
+            TokenFamily.id == family_id, TokenFamily.ended_at.is_(None), TokenFamily.ends_at > now, Application.ended_at.is_(None),
+            or_(
+                exists(select(AppSession.id).where(AppSession.id == TokenFamily.app_session_id, *app_session_alive(now))),
+                TokenFamily.offline.is_(True) & owner_alive(TokenFamily.account_id, now),
+            ),
+        )
+    ).one_or_none()  # fmt: skip

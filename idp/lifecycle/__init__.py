@@ -1,0 +1,1 @@
+"""What happens to access over time: revocation (the only way it ends), and what the clock does."""

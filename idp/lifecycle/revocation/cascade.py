@@ -1,0 +1,306 @@
+"""`revoke`: the only way somebody's access ends (RV-01).
+
+One transaction, in the lock order: gate rows first, then a snapshot, then the plan, the cuts, the deliveries and the audit
+row. Nothing here waits for anybody: what must leave the process is a row in the outbox, and the worker finishes it.
+
+The order is argued. The account's row is updated first, whatever its end date, because it is the gate of a login that has
+not committed yet; then the login sessions, the gate of everything issued inside them. An issuer either waits for us and
+then decides "no", or it committed before us and its rows are found by the updates that follow. Taking codes or app
+sessions first would meet an issuer that holds the session and waits for the code: a deadlock, with the revocation as the
+victim (D7).
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, false, func, null, select, update
+from sqlalchemy.orm import Session
+
+from idp.core import ids
+from idp.core.db import change
+from idp.core.errors import NotFound
+from idp.domain.applications.models import Application, RelyingParty
+from idp.domain.authn import activation
+from idp.domain.authn.models import Authenticator, PendingLogin
+from idp.domain.directory.models import Account, Assignment
+from idp.domain.sessions.models import AppSession, LoginSession
+from idp.domain.tokens import ends
+from idp.domain.tokens.models import AuthorizationCode, TokenFamily
+from idp.ledgers.audit.events import Tag
+from idp.ledgers.audit.log import Actor, record
+from idp.ledgers.outbox import queue
+from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
+from idp.lifecycle.revocation.plan import Destination, PlannedCut, Snapshot, plan
+from idp.lifecycle.revocation.words import CutKind, CutState, Door, Reason, Scope
+
+TOPIC = "cut"
+ENDED = "revoked"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to revoke. id: of the account, assignment or login session; for APPLICATION the account, with application_id."""
+
+    scope: Scope
+    id: uuid.UUID
+    application_id: uuid.UUID | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """Why and through which door. idempotency_key: a double click or a resumed list is one revocation (RE-07)."""
+
+    reason: Reason
+    door: Door
+    idempotency_key: str | None = None
+    give_up_after: timedelta = timedelta(hours=24)
+
+
+def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now: datetime) -> Revocation:
+    """End access and write down what ended, what is being told, and what lives on until when.
+
+    Revoking what has ended already is a new revocation with a receipt of its own: its destinations are told again, and no
+    artefact that slipped past the first one survives the second. Raises NotFound for an unknown target.
+    """
+    if order.idempotency_key and (before := _same(session, order.idempotency_key)):
+        return before
+    account_id, store_id = _whose(session, target)
+    ended: dict[CutKind, int] = {}
+
+    # 1 the gate rows, account first
+    account = _touch_account(session, account_id, ends=target.scope is Scope.ACCOUNT, now=now)
+    if target.scope is Scope.LOGIN_SESSION:
+        logins: tuple[ColumnElement[bool], ...] = (LoginSession.id == target.id,)
+    else:
+        logins = (LoginSession.account_id == account_id,)
+    if target.scope in {Scope.ACCOUNT, Scope.LOGIN_SESSION}:
+        ended[CutKind.LOGIN_SESSION] = ends.end_login_sessions(session, *logins, reason=ENDED, now=now)
+    else:
+        _touch_login_sessions(session, *logins)
+    if target.scope is Scope.ACCOUNT:
+        ended |= _end_ways_in(session, account_id, now=now)
+    ended[CutKind.ENTITLEMENT] = _end_assignments(session, target, account_id, now=now)
+
+    # 2 what lived inside them, downwards
+    apps, codes, families = _inside(target, account_id)
+    ended[CutKind.APP_SESSION] = ends.end_app_sessions(session, apps, reason=ENDED, now=now)
+    ended[CutKind.AUTHORIZATION_CODE] = ends.end_codes(session, codes, now=now)
+    ended[CutKind.TOKEN_FAMILY] = ends.end_families(session, families, reason=ENDED, now=now)
+
+    # 3 every destination ever used, 4 the plan, 5 cuts and deliveries, 6 the log
+    found = Snapshot(target.scope, ended, _destinations(session, apps, families))
+    revocation = Revocation(
+        id=ids.new_id(now), created_at=now, number=_number(now), company_id=account.company_id, account_id=account_id, store_id=store_id,
+        scope_kind=target.scope.value, scope_id=target.id, reason=order.reason.value, door=order.door.value, actor_kind=actor.kind,
+        requested_by=actor.account_id, idempotency_key=order.idempotency_key, t0=now,
+    )  # fmt: skip
+    session.add(revocation)
+    session.flush()
+    cuts = plan(found, now=now)
+    for position, planned in enumerate(cuts):
+        _store(session, revocation, position, planned, epoch=account.epoch, order=order, now=now)
+    if all(cut.state is CutState.DONE for cut in cuts):
+        revocation.completed_at = now
+    record(
+        session, Tag.REVOKED, actor=actor, now=now, company_id=account.company_id, subject_id=account_id, store_id=store_id,
+        application_id=target.application_id, revocation_id=revocation.id, scope=target.scope.value, reason=order.reason.value,
+        door=order.door.value, epoch=account.epoch, cuts=len(cuts),
+    )  # fmt: skip
+    session.flush()
+    return revocation
+
+
+def _same(session: Session, key: str) -> Revocation | None:
+    return session.scalar(select(Revocation).where(Revocation.idempotency_key == key))
+
+
+def _whose(session: Session, target: Target) -> tuple[uuid.UUID, uuid.UUID | None]:
+    """The account a target belongs to, and for an assignment its store."""
+    match target.scope:
+        case Scope.ACCOUNT | Scope.APPLICATION:
+            return target.id, None
+        case Scope.ASSIGNMENT:
+            row = session.execute(
+                select(Assignment.account_id, Assignment.store_id).where(Assignment.id == target.id)
+            ).one_or_none()
+        case Scope.LOGIN_SESSION:
+            row = session.execute(
+                select(LoginSession.account_id, null()).where(LoginSession.id == target.id)
+            ).one_or_none()
+    if row is None:
+        raise NotFound("止めるものが見つかりません。", f"{target.scope} {target.id}")
+    return row[0], row[1]
+
+
+@dataclass(frozen=True)
+class _Account:
+    company_id: uuid.UUID
+    epoch: int
+
+
+def _touch_account(session: Session, account_id: uuid.UUID, *, ends: bool, now: datetime) -> _Account:
+    """Update the account's row, whatever its end date, and raise its epoch; with `ends` it also ends."""
+    values: dict[str, object] = {"epoch": Account.epoch + 1}
+    if ends:
+        values |= {
+            "ended_at": func.coalesce(Account.ended_at, now),
+            "end_reason": func.coalesce(Account.end_reason, ENDED),
+        }
+    if not change(session, update(Account).where(Account.id == account_id).values(**values)):
+        raise NotFound("止める人が見つかりません。", f"account {account_id}")
+    row = session.execute(select(Account.company_id, Account.epoch).where(Account.id == account_id)).one()
+    return _Account(row.company_id, row.epoch)
+
+
+def _touch_login_sessions(session: Session, *which: ColumnElement[bool]) -> None:
+    """Take the login sessions' rows without ending them: an issuer inside one waits, or was before us (RE-20)."""
+    change(
+        session,
+        update(LoginSession).where(*which, LoginSession.ended_at.is_(None)).values(end_reason=LoginSession.end_reason),
+    )
+
+
+def _end_ways_in(session: Session, account_id: uuid.UUID, *, now: datetime) -> dict[CutKind, int]:
+    """Authenticators, activation codes, half-finished logins: nothing of them revives when the person comes back (RV-29)."""
+    authenticators = change(
+        session,
+        update(Authenticator)
+        .where(Authenticator.account_id == account_id, Authenticator.ended_at.is_(None))
+        .values(ended_at=now),
+    )
+    pending = change(
+        session,
+        update(PendingLogin)
+        .where(PendingLogin.account_id == account_id, PendingLogin.used_at.is_(None), PendingLogin.ends_at > now)
+        .values(used_at=now),
+    )
+    return {
+        CutKind.AUTHENTICATOR: authenticators,
+        CutKind.ACTIVATION: activation.end_all(session, account_id, now=now),
+        CutKind.PENDING: pending,
+    }
+
+
+def _end_assignments(session: Session, target: Target, account_id: uuid.UUID, *, now: datetime) -> int:
+    if target.scope is Scope.ACCOUNT:
+        which: ColumnElement[bool] = Assignment.account_id == account_id
+    elif target.scope is Scope.ASSIGNMENT:
+        which = Assignment.id == target.id
+    else:
+        return 0
+    return change(
+        session,
+        update(Assignment)
+        .where(which, Assignment.ended_at.is_(None))
+        .values(ended_at=now, end_reason=ENDED, epoch=Assignment.epoch + 1),
+    )
+
+
+def _inside(
+    target: Target, account_id: uuid.UUID
+) -> tuple[ColumnElement[bool], ColumnElement[bool], ColumnElement[bool]]:
+    """Conditions on app sessions, codes and families. An assignment ends all of the account's: claims list all stores (RV-27)."""
+    match target.scope:
+        case Scope.ACCOUNT | Scope.ASSIGNMENT:
+            return (
+                AppSession.account_id == account_id,
+                AuthorizationCode.account_id == account_id,
+                TokenFamily.account_id == account_id,
+            )
+        case Scope.APPLICATION:
+            return (
+                (AppSession.account_id == account_id) & (AppSession.application_id == target.application_id),
+                (AuthorizationCode.account_id == account_id)
+                & (AuthorizationCode.application_id == target.application_id),
+                (TokenFamily.account_id == account_id) & (TokenFamily.application_id == target.application_id),
+            )
+        case Scope.LOGIN_SESSION:
+            mine = select(AppSession.id).where(AppSession.login_session_id == target.id)
+            return (
+                AppSession.login_session_id == target.id,
+                AuthorizationCode.app_session_id.in_(mine),
+                TokenFamily.app_session_id.in_(mine),
+            )
+    return false(), false(), false()
+
+
+def _destinations(
+    session: Session, apps: ColumnElement[bool], families: ColumnElement[bool]
+) -> tuple[Destination, ...]:
+    """One per application ever entered in this scope, live or long ended: a peer's own login does not end with ours (RV-01)."""
+    until = dict(
+        session.execute(
+            select(TokenFamily.application_id, func.max(TokenFamily.access_until))
+            .where(families)
+            .group_by(TokenFamily.application_id)
+        )
+        .tuples()
+        .all()
+    )
+    rows = session.execute(
+        select(
+            AppSession.application_id, func.max(AppSession.last_issued_at).label("entered_at"), func.count().label("count"),
+            Application.session_life_s, RelyingParty.backchannel_logout_uri,
+        )
+        .join(Application, Application.id == AppSession.application_id)
+        .join(RelyingParty, RelyingParty.application_id == Application.id)
+        .where(apps)
+        .group_by(AppSession.application_id, Application.session_life_s, RelyingParty.backchannel_logout_uri, Application.name)
+        .order_by(Application.name, AppSession.application_id)
+    ).all()  # fmt: skip
+    return tuple(
+        Destination(
+            application_id=row.application_id,
+            entered_at=row.entered_at,
+            tell=row.backchannel_logout_uri is not None,
+            session_life=timedelta(seconds=row.session_life_s) if row.session_life_s else None,
+            access_until=until.get(row.application_id),
+            app_sessions=row.count,
+        )
+        for row in rows
+    )
+
+
+def _store(
+    session: Session,
+    revocation: Revocation,
+    position: int,
+    planned: PlannedCut,
+    *,
+    epoch: int,
+    order: Order,
+    now: datetime,
+) -> None:
+    done = planned.state is CutState.DONE
+    cut = Cut(
+        id=ids.new_id(now), created_at=now, revocation_id=revocation.id, position=position, kind=planned.kind.value,
+        target_ref=planned.target_ref, application_id=planned.application_id, count=planned.count, state=planned.state.value,
+        grade=planned.grade.value if planned.grade else None, residual_until=planned.residual_until, attempts=0,
+        deadline_at=now + order.give_up_after, done_at=now if done else None,
+    )  # fmt: skip
+    session.add(cut)
+    session.flush()
+    if done and planned.grade is not None:
+        session.add(
+            Evidence(
+                id=ids.new_id(now), created_at=now, cut_id=cut.id, kind="ended_in_revocation", grade=planned.grade.value,
+                detail={"count": planned.count},
+            )
+        )  # fmt: skip
+    if planned.leaves:
+        queue.put(
+            session, topic=TOPIC, ref=cut.id, destination=str(planned.application_id), dedup_key=f"cut:{cut.id}", now=now,
+            give_up_after=order.give_up_after, subject_epoch=epoch, application_id=str(planned.application_id),
+            account_id=str(revocation.account_id), whole_subject=revocation.scope_kind != Scope.LOGIN_SESSION.value,
+            revocation_id=str(revocation.id), t0=revocation.t0.isoformat(), login_session_id=(
+                str(revocation.scope_id) if revocation.scope_kind == Scope.LOGIN_SESSION.value else None
+            ),
+        )  # fmt: skip
+
+
+def _number(now: datetime) -> str:
+    """R-2026-1121-0Q7K3M: the day and 30 random bits, because a serial number would be a lock that every cut waits for."""
+    return f"R-{now:%Y-%m%d}-{ids.new_typed_code()[:6]}"

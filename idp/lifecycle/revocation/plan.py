@@ -1,0 +1,108 @@
+"""What a revocation cuts, as a pure function of what was found. No database, no clock, no network.
+
+The dialog before the cut and the receipt after it list what this function says (ux.md 4).
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from idp.lifecycle.revocation.words import CutKind, CutState, Grade, Scope
+
+
+@dataclass(frozen=True)
+class Destination:
+    """One application that the person ever entered, and what is known of the login it keeps.
+
+    entered: when we last issued something to it, or None for never within this scope. tell: it has a logout endpoint.
+    session_life: how long its own login lives by its own word; None = unknown. access_until: the latest expiry of an
+    access token still out, or None.
+    """
+
+    application_id: uuid.UUID
+    entered_at: datetime
+    tell: bool
+    session_life: timedelta | None
+    access_until: datetime | None
+    app_sessions: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What ended in the revoking transaction, counted by kind, and every destination ever used."""
+
+    scope: Scope
+    ended: dict[CutKind, int]
+    destinations: tuple[Destination, ...]
+
+
+@dataclass(frozen=True)
+class PlannedCut:
+    """One line of the receipt. leaves: a delivery goes to the outbox."""
+
+    kind: CutKind
+    target_ref: str
+    state: CutState
+    grade: Grade | None = None
+    application_id: uuid.UUID | None = None
+    count: int = 1
+    residual_until: datetime | None = None
+    leaves: bool = False
+
+
+#: local kinds, in the order of the receipt, and the scopes in which their line appears even when nothing was there
+LOCAL: tuple[tuple[CutKind, frozenset[Scope]], ...] = (
+    (CutKind.ENTITLEMENT, frozenset({Scope.ACCOUNT, Scope.ASSIGNMENT})),
+    (CutKind.LOGIN_SESSION, frozenset({Scope.ACCOUNT, Scope.LOGIN_SESSION})),
+    (CutKind.AUTHENTICATOR, frozenset({Scope.ACCOUNT})),
+    (CutKind.ACTIVATION, frozenset()),
+    (CutKind.PENDING, frozenset()),
+    (CutKind.APP_SESSION, frozenset(Scope)),
+    (CutKind.AUTHORIZATION_CODE, frozenset()),
+    (CutKind.TOKEN_FAMILY, frozenset(Scope)),
+)
+
+
+def plan(found: Snapshot, *, now: datetime) -> tuple[PlannedCut, ...]:
+    """The cuts, in the order of the receipt.
+
+    Local ones are done at once: we enforce them (`recorded`). An access token that is still out lives until its expiry
+    (RV-23). An application with a logout endpoint is told; one without lives as long as it says, and one that does not
+    say needs a person, because nobody can know (ux.md `unknown`).
+    """
+    cuts = [
+        PlannedCut(kind, found.scope.value, CutState.DONE, Grade.RECORDED, count=found.ended.get(kind, 0))
+        for kind, always in LOCAL
+        if found.ended.get(kind, 0) or found.scope in always
+    ]
+    for place in found.destinations:
+        ref, application = str(place.application_id), place.application_id
+        if place.tell:
+            cuts.append(PlannedCut(CutKind.OIDC_LOGOUT, ref, CutState.WAITING, application_id=application, leaves=True))
+        else:
+            cuts.append(_untold(place, now=now))
+        if place.access_until is not None and place.access_until > now:
+            cuts.append(
+                PlannedCut(
+                    CutKind.ACCESS_TOKEN,
+                    ref,
+                    CutState.WAITING,
+                    application_id=application,
+                    residual_until=place.access_until,
+                )
+            )
+    return tuple(cuts)
+
+
+def _untold(place: Destination, *, now: datetime) -> PlannedCut:
+    kind, ref = CutKind.APPLICATION_LOGIN, str(place.application_id)
+    if place.session_life is None:
+        return PlannedCut(kind, ref, CutState.NEEDS_PERSON, application_id=place.application_id)
+    until = place.entered_at + place.session_life
+    if until <= now:
+        return PlannedCut(
+            kind, ref, CutState.DONE, Grade.NONE, application_id=place.application_id, residual_until=until
+        )
+    return PlannedCut(kind, ref, CutState.WAITING, application_id=place.application_id, residual_until=until)

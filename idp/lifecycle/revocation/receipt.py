@@ -1,0 +1,227 @@
+"""The receipt: cuts as people read them. One pure function turns a cut into its line state; nothing else prints one.
+
+*Sent* is not *cut*, and nothing is green while a line is open (promise 3, AU-20).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session, aliased
+
+from idp.core.errors import NotFound
+from idp.domain.applications.models import Application
+from idp.domain.directory import scope
+from idp.domain.directory.models import Account, Company, Store
+from idp.domain.directory.roles import Power
+from idp.domain.directory.scope import Viewer
+from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
+from idp.lifecycle.revocation.words import CutKind, CutState, Grade, weakest
+
+LineState = Literal[
+    "queued", "cutting", "confirmed", "acknowledged", "nothing", "expiring", "manual", "failed", "unknown"
+]
+Contract = Literal[
+    "LOCAL_DEAD", "VERIFIED", "ACKED", "ATTESTED", "RESIDUAL", "UNCONFIRMED", "MANUAL", "IMPOSSIBLE", "NO_PATH"
+]
+RED = {"manual", "failed", "unknown"}
+
+
+def line_state(cut: Cut) -> LineState:
+    """The line state of `ux.md` 4.1."""
+    if cut.state == CutState.DONE.value:
+        return _closed_state(cut)
+    if cut.state == CutState.NEEDS_PERSON.value:
+        return "unknown" if cut.kind == CutKind.APPLICATION_LOGIN.value else "manual"
+    if cut.residual_until is not None:
+        return "expiring"
+    if cut.state == CutState.LEASED.value:
+        return "cutting"
+    return "failed" if cut.attempts else "queued"
+
+
+def _closed_state(cut: Cut) -> LineState:
+    if cut.count == 0:
+        return "nothing"
+    if cut.grade in {Grade.VERIFIED.value, Grade.RECORDED.value}:
+        return "confirmed"
+    if cut.grade == Grade.ACKNOWLEDGED.value:
+        return "acknowledged"
+    if cut.grade == Grade.ATTESTED.value:
+        return "manual"
+    return "expiring" if cut.closed_by is None else "unknown"
+
+
+def contract_state(cut: Cut) -> Contract:
+    """The contract state of `requirements.md` 13.1."""
+    state, is_open = line_state(cut), cut.state != CutState.DONE.value
+    if state == "expiring":
+        return "RESIDUAL"
+    if is_open:
+        return "MANUAL" if state == "manual" else "UNCONFIRMED"
+    by_grade: dict[str, Contract] = {
+        Grade.VERIFIED.value: "VERIFIED", Grade.RECORDED.value: "LOCAL_DEAD", Grade.ACKNOWLEDGED.value: "ACKED",
+        Grade.ATTESTED.value: "ATTESTED",
+    }  # fmt: skip
+    return "NO_PATH" if state == "nothing" else by_grade.get(cut.grade or "", "IMPOSSIBLE")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line as a page or a pack shows it. open: not closed yet; grade: only on a closed line."""
+
+    cut: Cut
+    state: LineState
+    contract: Contract
+    grade: str | None
+    open: bool
+    application_name: str | None
+    closed_by_name: str | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The banner (ux.md 4.3). counts: lines per state; everything_cut: every path LOCAL_DEAD or VERIFIED."""
+
+    word: Literal["action", "waiting", "done"]
+    total: int
+    closed: int
+    counts: dict[str, int]
+    weakest: Grade | None
+    weakest_count: int
+    everything_cut: bool
+    needs_person: int
+    not_cut: int
+    until: datetime | None
+    next_try_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A revocation with its lines and verdict."""
+
+    revocation: Revocation
+    account: Account
+    company: Company
+    store: Store | None
+    requested_by: Account | None
+    lines: tuple[Line, ...]
+    verdict: Verdict
+
+
+def verdict(lines: Sequence[Line]) -> Verdict:
+    """Pure. Red while an open line needs somebody or failed; amber while one waits; green only when none is open."""
+    open_lines = [line for line in lines if line.open]
+    red = [line for line in open_lines if line.state in RED]
+    counts: dict[str, int] = {}
+    for line in lines:
+        counts[line.state] = counts.get(line.state, 0) + 1
+    grades = [Grade(line.grade) for line in lines if line.grade is not None and line.state != "nothing"]
+    low = weakest(grades)
+    person = sum(line.state in {"manual", "unknown"} for line in red)
+    waits = [line.cut.residual_until for line in open_lines if line.cut.residual_until is not None]
+    tries = [line.cut.next_try_at for line in red if line.cut.next_try_at is not None]
+    return Verdict(
+        word="action" if red else "waiting" if open_lines else "done",
+        total=len(lines),
+        closed=len(lines) - len(open_lines),
+        counts=counts,
+        weakest=low,
+        weakest_count=sum(grade is low for grade in grades),
+        everything_cut=all(line.contract in {"LOCAL_DEAD", "VERIFIED", "NO_PATH"} for line in lines),
+        needs_person=person,
+        not_cut=len(red) - person,
+        until=max(waits, default=None),
+        next_try_at=min(tries, default=None),
+    )
+
+
+def load(session: Session, number: str, viewer: Viewer | None) -> Receipt:
+    """One receipt, inside the viewer's scope. Raises NotFound."""
+    closer, asker = aliased(Account), aliased(Account)
+    query = (
+        select(Revocation, Account, Company, Store, asker)
+        .join(Account, Account.id == Revocation.account_id)
+        .join(Company, Company.id == Revocation.company_id)
+        .outerjoin(Store, Store.id == Revocation.store_id)
+        .outerjoin(asker, asker.id == Revocation.requested_by)
+        .where(Revocation.number == number.upper())
+    )
+    if viewer is not None:
+        query = query.where(_mine(viewer))
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", f"receipt {number}")
+    cuts = session.execute(
+        select(Cut, Application.name, closer.name)
+        .outerjoin(Application, Application.id == Cut.application_id)
+        .outerjoin(closer, closer.id == Cut.closed_by)
+        .where(Cut.revocation_id == row[0].id)
+        .order_by(Cut.position)
+    )
+    lines = tuple(_line(cut, application, by) for cut, application, by in cuts)
+    return Receipt(row[0], row[1], row[2], row[3], row[4], lines, verdict(lines))
+
+
+def _mine(viewer: Viewer) -> Any:
+    """A receipt may be seen by whoever may see the person, and by the person about whose login sessions it is."""
+    return or_(scope.accounts(viewer, Power.SEE_RECEIPTS), Revocation.requested_by == viewer.account_id)
+
+
+def _line(cut: Cut, application: str | None, closed_by: str | None) -> Line:
+    is_open = cut.state != CutState.DONE.value
+    return Line(
+        cut, line_state(cut), contract_state(cut), None if is_open else cut.grade, is_open, application, closed_by
+    )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line in a list of receipts."""
+
+    revocation: Revocation
+    account: Account
+
+
+def recent(
+    session: Session, viewer: Viewer | None, *, open_only: bool = False, account_id: uuid.UUID | None = None,
+    before: uuid.UUID | None = None, limit: int = 50,
+) -> list[Summary]:  # fmt: skip
+    """Receipts, newest first, by keyset. before: id of the last one already shown."""
+    query = select(Revocation, Account).join(Account, Account.id == Revocation.account_id)
+    if viewer is not None:
+        query = query.where(_mine(viewer))
+    if open_only:
+        query = query.where(Revocation.completed_at.is_(None))
+    if account_id is not None:
+        query = query.where(Revocation.account_id == account_id)
+    if before is not None:
+        query = query.where(Revocation.id < before)
+    return [Summary(row[0], row[1]) for row in session.execute(query.order_by(Revocation.id.desc()).limit(limit))]
+
+
+def evidence_of(session: Session, revocation_id: uuid.UUID) -> dict[uuid.UUID, list[Evidence]]:
+    """All evidence of a revocation, by cut, oldest first."""
+    rows = session.scalars(
+        select(Evidence)
+        .join(Cut, Cut.id == Evidence.cut_id)
+        .where(Cut.revocation_id == revocation_id)
+        .order_by(Evidence.id)
+    )
+    found: dict[uuid.UUID, list[Evidence]] = {}
+    for row in rows:
+        found.setdefault(row.cut_id, []).append(row)
+    return found
+
+
+def cut_of(session: Session, receipt: Receipt, position: int) -> Cut:
+    """One cut by its position on the receipt. Raises NotFound."""
+    cut = session.scalar(select(Cut).where(Cut.revocation_id == receipt.revocation.id, Cut.position == position))
+    if cut is None:
+        raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", f"cut {position}")
+    return cut

@@ -1,0 +1,194 @@
+"""What the worker writes about a cut: leased, tried, acknowledged, given to a person, run out. Each with its evidence."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from idp.core import ids
+from idp.core.db import change, claim
+from idp.core.errors import Conflict, Invalid
+from idp.domain.sessions.models import AppSession
+from idp.ledgers.audit.events import Tag
+from idp.ledgers.audit.log import SYSTEM, Actor, record
+from idp.ledgers.outbox import queue
+from idp.ledgers.outbox.queue import Order
+from idp.lifecycle.revocation.cutter import CutOrder, Outcome
+from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
+from idp.lifecycle.revocation.words import CutState, Grade
+
+OPEN = (CutState.WAITING.value, CutState.LEASED.value)
+
+
+def cut_order(session: Session, order: Order, *, now: datetime) -> CutOrder:
+    """Build an attempt from durable facts at send time (RE-06)."""
+    application_id, account_id = uuid.UUID(order.detail["application_id"]), uuid.UUID(order.detail["account_id"])
+    query = select(AppSession.sid).where(
+        AppSession.application_id == application_id, AppSession.account_id == account_id
+    )
+    if order.detail.get("login_session_id"):
+        query = query.where(AppSession.login_session_id == uuid.UUID(order.detail["login_session_id"]))
+    if order.detail.get("app_session_id"):
+        query = query.where(AppSession.id == uuid.UUID(order.detail["app_session_id"]))
+    else:
+        # sessions opened after the cut belong to a person who was let in again; a late logout must not reach them (RE-04)
+        query = query.where(AppSession.ended_at.is_not(None), AppSession.created_at <= order.created_at)
+    sids = tuple(session.scalars(query.order_by(AppSession.id.desc()).limit(50)))
+    whole = bool(order.detail.get("whole_subject")) and not _let_in_again(session, application_id, account_id, order)
+    return CutOrder(order.id, application_id, account_id, sids, whole, order.tries, now)
+
+
+def _let_in_again(session: Session, application_id: uuid.UUID, account_id: uuid.UUID, order: Order) -> bool:
+    newer = select(AppSession.id).where(
+        AppSession.application_id == application_id,
+        AppSession.account_id == account_id,
+        AppSession.created_at > order.created_at,
+    )
+    return session.scalar(newer.limit(1)) is not None
+
+
+def leased(session: Session, cut_id: uuid.UUID) -> None:
+    """An attempt begins: the line reads "cutting"."""
+    change(
+        session,
+        update(Cut)
+        .where(Cut.id == cut_id, Cut.state.in_(OPEN))
+        .values(state=CutState.LEASED.value, attempts=Cut.attempts + 1),
+    )
+
+
+def finished(session: Session, order: Order, outcome: Outcome, *, now: datetime) -> bool:
+    """Write one attempt's outcome for the delivery and its cut. False: the lease was lost, and nothing was written.
+
+    An answer is *acknowledged*, never *cut*: the peer said yes, and nobody here can look inside it (LO-07, RV-24).
+    """
+    match outcome.result:
+        case "acknowledged":
+            kept = queue.done(session, order, outcome="acknowledged", now=now)
+        case "retry" if now < order.give_up_at:
+            at = queue.next_try_at(order, now=now, retry_after_s=outcome.retry_after_s)
+            kept = queue.retry_later(session, order, at=at, outcome=outcome.error or "retry")
+        case _:
+            kept = queue.done(session, order, outcome="gave_up" if outcome.result == "retry" else "refused", now=now)
+    if not kept:
+        return False
+    if order.topic == "cut" and order.ref is not None:
+        _write_cut(session, order, outcome, now=now)
+    elif outcome.result != "retry" or now >= order.give_up_at:
+        told = outcome.result == "acknowledged"
+        record(
+            session, Tag.LOGOUT_DELIVERED if told else Tag.LOGOUT_GIVEN_UP, actor=SYSTEM, now=now, result="ok" if told else "refused",
+            application_id=uuid.UUID(order.detail["application_id"]), subject_id=uuid.UUID(order.detail["account_id"]),
+            tries=order.tries, error=outcome.error,
+        )  # fmt: skip
+    return True
+
+
+def _write_cut(session: Session, order: Order, outcome: Outcome, *, now: datetime) -> None:
+    cut_id = order.ref
+    if cut_id is None:
+        return
+    facts: dict[str, Any] = {"attempt": order.tries, **outcome.evidence}
+    if outcome.error:
+        facts["error"] = outcome.error
+    values: dict[str, Any] = {"last_error": outcome.error}
+    grade: Grade | None = None
+    tag, result = Tag.CUT_ATTEMPTED, "refused"
+    if outcome.result == "acknowledged":
+        grade, tag, result = Grade.ACKNOWLEDGED, Tag.CUT_CLOSED, "ok"
+        values |= {
+            "state": CutState.DONE.value,
+            "grade": grade.value,
+            "done_at": now,
+            "next_try_at": None,
+            "last_error": None,
+        }
+    elif outcome.result == "refused" or now >= order.give_up_at:
+        tag = Tag.CUT_NEEDS_PERSON
+        values |= {"state": CutState.NEEDS_PERSON.value, "next_try_at": None}
+    else:
+        values |= {"state": CutState.WAITING.value, "next_try_at": queue.next_run_at(session, order)}
+    went = claim(session, update(Cut).where(Cut.id == cut_id, Cut.state.in_(OPEN)).values(**values))
+    _evidence(session, cut_id, kind=f"attempt_{outcome.result}", grade=grade, detail=facts, now=now)
+    if went:
+        record(session, tag, actor=SYSTEM, now=now, result=result, subject_id=uuid.UUID(order.detail["account_id"]),
+               application_id=uuid.UUID(order.detail["application_id"]), cut_id=cut_id, error=outcome.error, attempt=order.tries)  # fmt: skip
+        complete_if_done(session, cut_id, now=now)
+
+
+def close_by_person(
+    session: Session, cut: Cut, *, impossible: bool, note: str, closed_by: uuid.UUID, actor: Actor, now: datetime
+) -> None:
+    """A named person, after step-up, confirms that a line is done by hand, or that it cannot be done. Raises Invalid, Conflict."""
+    note = note.strip()
+    if not note or len(note) > 2000:
+        raise Invalid("何をしたか、または切れない理由を書いてください(2000文字まで)。", field="note")
+    grade = Grade.NONE if impossible else Grade.ATTESTED
+    went = claim(
+        session,
+        update(Cut)
+        .where(Cut.id == cut.id, Cut.state == CutState.NEEDS_PERSON.value)
+        .values(state=CutState.DONE.value, grade=grade.value, closed_by=closed_by, close_note=note, done_at=now),
+    )
+    if not went:
+        raise Conflict("この行は、ほかの人が先に変えました。", f"cut {cut.id}")
+    kind = "impossible" if impossible else "attested"
+    _evidence(session, cut.id, kind=kind, grade=grade, detail={"by": str(closed_by)}, now=now)
+    record(session, Tag.CUT_IMPOSSIBLE if impossible else Tag.CUT_ATTESTED, actor=actor, now=now, cut_id=cut.id)
+    complete_if_done(session, cut.id, now=now)
+
+
+def close_elapsed(session: Session, *, now: datetime, limit: int = 200) -> int:
+    """Close residuals whose time has come. Returns how many.
+
+    An access token's expiry is ours (its only audience is our userinfo endpoint), so it counts as our record; a login
+    inside an application merely *was said* to end, and gets no grade above none (ux.md 4.1 `expiring`).
+    """
+    due = session.execute(
+        select(Cut.id, Cut.kind).where(Cut.state == CutState.WAITING.value, Cut.residual_until <= now).limit(limit)
+    ).all()
+    for row in due:
+        grade = Grade.RECORDED if row.kind == "ACCESS_TOKEN" else Grade.NONE
+        went = claim(
+            session,
+            update(Cut)
+            .where(Cut.id == row.id, Cut.state == CutState.WAITING.value, Cut.residual_until <= now)
+            .values(state=CutState.DONE.value, grade=grade.value, done_at=now),
+        )
+        if went:
+            _evidence(session, row.id, kind="expired", grade=grade, detail={}, now=now)
+            record(session, Tag.CUT_CLOSED, actor=SYSTEM, now=now, cut_id=row.id, by="expiry")
+            complete_if_done(session, row.id, now=now)
+    return len(due)
+
+
+def complete_if_done(session: Session, cut_id: uuid.UUID, *, now: datetime) -> None:
+    """Stamp the revocation when its last cut is done."""
+    revocation_id = session.scalar(select(Cut.revocation_id).where(Cut.id == cut_id))
+    still_open = select(Cut.id).where(Cut.revocation_id == revocation_id, Cut.state != CutState.DONE.value).exists()
+    change(
+        session,
+        update(Revocation)
+        .where(Revocation.id == revocation_id, Revocation.completed_at.is_(None), ~still_open)
+        .values(completed_at=now),
+    )
+
+
+def _evidence(
+    session: Session, cut_id: uuid.UUID, *, kind: str, grade: Grade | None, detail: dict[str, Any], now: datetime
+) -> None:
+    session.add(
+        Evidence(
+            id=ids.new_id(now),
+            created_at=now,
+            cut_id=cut_id,
+            kind=kind,
+            grade=grade.value if grade else None,
+            detail=detail,
+        )
+    )
+    session.flush()
