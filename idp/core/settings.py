@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -90,6 +91,11 @@ class Settings(BaseSettings):
     def issuer_host(self) -> str:
         """Host and, if any, port of the issuer: the only Host header that is answered (WB-04)."""
         return urlsplit(self.issuer).netloc
+
+    @property
+    def give_up_after(self) -> timedelta:
+        """How long a delivery is tried before a person is asked (RE-05)."""
+        return timedelta(seconds=self.delivery_give_up_s)
 
     @classmethod
     def from_env(cls, **over: object) -> Settings:

@@ -18,6 +18,7 @@ from idp.core.errors import Conflict, Invalid, NotFound
 from idp.domain.applications import decide as gate
 from idp.domain.applications.decide import ApplicationFacts
 from idp.domain.applications.models import Application, Entitlement, RelyingParty
+from idp.domain.directory.models import Account, Company, Region, Store
 from idp.domain.directory.people import clean_name
 from idp.domain.directory.roles import ROLES, Power, Reach
 from idp.domain.directory.scope import Viewer
@@ -328,3 +329,14 @@ def tiles(session: Session, account_id: uuid.UUID, company_id: uuid.UUID, *, now
         if isinstance(verdict, gate.Allowed):
             found.append(Tile(application, uri, verdict.functions))
     return found
+
+
+def subject_name(session: Session, entitlement: Entitlement) -> str:
+    """The subject of an entitlement as people know it: a code and a name; empty for a role."""
+    table = {"company": Company, "region": Region, "store": Store, "account": Account}.get(entitlement.subject_kind)
+    if table is None or entitlement.subject_id is None:
+        return ""
+    found = session.get(table, entitlement.subject_id)
+    if found is None:
+        return ""
+    return f"{found.login_name if isinstance(found, Account) else found.code} {found.name}"

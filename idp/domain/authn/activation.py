@@ -19,7 +19,7 @@ from idp.domain.directory.scope import account_alive, standings
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
 
-Purpose = Literal["activate", "reset"]
+Purpose = Literal["activate", "reset", "setup"]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from idp.core import ids
 from idp.core.db import change, claim
 from idp.domain.authn.models import Authenticator, PendingLogin
+from idp.domain.directory.models import Account
 from idp.domain.directory.people import raise_epoch
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
@@ -26,21 +27,25 @@ MAX_TRIES = 5
 
 @dataclass(frozen=True)
 class SealedSeed:
-    """What is read before the slow part: the authenticator's id and its sealed seed."""
+    """What is read before the slow part: whose it is and the sealed seed."""
 
     authenticator_id: uuid.UUID
+    account_id: uuid.UUID
+    company_id: uuid.UUID
     sealed: bytes
 
 
 def seed_of(session: Session, account_id: uuid.UUID) -> SealedSeed | None:
     """The confirmed TOTP authenticator of an account, or None."""
     row = session.execute(
-        select(Authenticator.id, Authenticator.sealed).where(
+        select(Authenticator.id, Account.id, Account.company_id, Authenticator.sealed)
+        .join(Account, Account.id == Authenticator.account_id)
+        .where(
             Authenticator.account_id == account_id, Authenticator.kind == "totp",
             Authenticator.confirmed_at.is_not(None), Authenticator.ended_at.is_(None),
         )
     ).one_or_none()  # fmt: skip
-    return SealedSeed(row.id, row.sealed) if row else None
+    return SealedSeed(*row) if row else None
 
 
 def matching_step(seed: str, code: str, *, now: datetime) -> int | None:

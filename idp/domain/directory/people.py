@@ -273,6 +273,12 @@ def find_login(session: Session, company_code: str, login_name: str) -> Account 
     )
 
 
+def get_by_login_name(session: Session, company_id: uuid.UUID, login_name: str) -> Account:
+    """The live account with this login name in a company. Raises NotFound."""
+    query = select(Account).where(Account.company_id == company_id, Account.login_name == login_name, Account.ended_at.is_(None))
+    return _found(session, query, f"login name {login_name}")
+
+
 def get_company(session: Session, code: str, viewer: Viewer | None = None, power: Power = Power.SEE_PEOPLE) -> Company:
     """A company by code, inside the viewer's scope. Raises NotFound."""
     query = select(Company).where(Company.code == code.upper())

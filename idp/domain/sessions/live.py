@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from idp.core import ids
 from idp.core.db import claim, insert_into
+from idp.domain.applications.models import Application
 from idp.domain.directory.models import Account, Company
 from idp.domain.directory.people import claim_account, share_company
 from idp.domain.directory.scope import account_alive
@@ -251,3 +252,46 @@ def use_request(session: Session, request_id: uuid.UUID, *, now: datetime) -> bo
         .where(PendingRequest.id == request_id, PendingRequest.used_at.is_(None))
         .values(used_at=now),
     )
+
+
+def is_sid_of(session: Session, sid: str, login_session_id: uuid.UUID) -> bool:
+    """True when an app session with this `sid` was opened inside this login session, ended or not."""
+    found = select(AppSession.id).where(AppSession.sid == sid, AppSession.login_session_id == login_session_id)
+    return session.scalar(found) is not None
+
+
+@dataclass(frozen=True)
+class Device:
+    """One live login session as its owner sees it (ux.md M09)."""
+
+    id: uuid.UUID
+    user_agent: str
+    address: str
+    created_at: datetime
+    last_seen_at: datetime
+    applications: tuple[str, ...]
+
+
+def devices(session: Session, account_id: uuid.UUID, *, now: datetime) -> list[Device]:
+    """The live login sessions of an account with the applications opened in each, newest use first."""
+    logins = session.execute(
+        select(
+            LoginSession.id,
+            LoginSession.user_agent,
+            LoginSession.address,
+            LoginSession.created_at,
+            LoginSession.last_seen_at,
+        )
+        .where(LoginSession.account_id == account_id, *login_session_alive(now))
+        .order_by(LoginSession.last_seen_at.desc())
+        .limit(50)
+    ).all()
+    apps: dict[uuid.UUID, list[str]] = {}
+    for login_id, name in session.execute(
+        select(AppSession.login_session_id, Application.name)
+        .join(Application, Application.id == AppSession.application_id)
+        .where(AppSession.login_session_id.in_([row.id for row in logins]), AppSession.ended_at.is_(None))
+        .order_by(Application.name)
+    ):
+        apps.setdefault(login_id, []).append(name)
+    return [Device(*row, tuple(apps.get(row.id, ()))) for row in logins]

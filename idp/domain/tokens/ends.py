@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Select, select, update
 from sqlalchemy.orm import Session
@@ -18,6 +18,9 @@ from idp.core.db import change
 from idp.domain.applications.models import RelyingParty
 from idp.domain.sessions.models import AppSession, LoginSession
 from idp.domain.tokens.models import AuthorizationCode, TokenFamily
+from idp.ledgers.outbox import queue
+
+LOGOUT_TOPIC = "logout"
 
 
 @dataclass(frozen=True)
@@ -101,13 +104,26 @@ def end_other_logins(
     return told(session, *apps, AppSession.ended_at == now)
 
 
-def end_application_use(session: Session, application_id: uuid.UUID, *, reason: str, now: datetime) -> Sequence[Told]:
-    """An application or its entitlements were narrowed: every app session of it ends, and people come in anew (RE-20)."""
+def end_application_use(
+    session: Session, application_id: uuid.UUID, *, reason: str, now: datetime
+) -> dict[uuid.UUID, list[Told]]:
+    """An application or its entitlements were narrowed: every app session of it ends, and people come in anew (RE-20).
+
+    Returns who has to be told, by account.
+    """
     mine = AppSession.application_id == application_id
     end_app_sessions(session, mine, reason=reason, now=now)
     end_codes(session, AuthorizationCode.application_id == application_id, now=now)
     end_families(session, TokenFamily.application_id == application_id, reason=reason, now=now)
-    return told(session, mine, AppSession.ended_at == now)
+    found: dict[uuid.UUID, list[Told]] = {}
+    rows = session.execute(
+        select(AppSession.account_id, AppSession.id, AppSession.application_id)
+        .join(RelyingParty, RelyingParty.application_id == AppSession.application_id)
+        .where(mine, AppSession.ended_at == now, RelyingParty.backchannel_logout_uri.is_not(None))
+    )
+    for account_id, app_session_id, application in rows:
+        found.setdefault(account_id, []).append(Told(app_session_id, application))
+    return found
 
 
 def end_replayed_family(session: Session, family_id: uuid.UUID, *, reason: str, now: datetime) -> Sequence[Told]:
@@ -144,3 +160,15 @@ def _end_below(session: Session, app_sessions: Select[tuple[uuid.UUID]], *, reas
     end_families(
         session, TokenFamily.app_session_id.in_(app_sessions), TokenFamily.offline.is_(False), reason=reason, now=now
     )
+
+
+def tell(
+    session: Session, account_id: uuid.UUID, told: Sequence[Told], *, give_up_after: timedelta, now: datetime
+) -> None:
+    """Queue one logout per app session that has just ended (LO-05). In the transaction that ended it."""
+    for app in told:
+        queue.put(
+            session, topic=LOGOUT_TOPIC, destination=str(app.application_id), dedup_key=f"logout:{app.app_session_id}", now=now,
+            give_up_after=give_up_after, application_id=str(app.application_id), account_id=str(account_id),
+            app_session_id=str(app.app_session_id), whole_subject=False,
+        )  # fmt: skip

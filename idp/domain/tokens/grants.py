@@ -6,23 +6,21 @@ import hashlib
 import hmac
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, exists, insert, or_, select, update
+from sqlalchemy import ScalarSelect, Select, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from idp.core import ids
 from idp.core.db import claim
+from idp.core.keystore import SigningKey
 from idp.domain.applications.models import Application, RelyingParty
 from idp.domain.directory.models import Account, Assignment, Store
 from idp.domain.sessions.live import app_session_alive, owner_alive
 from idp.domain.sessions.models import AppSession
 from idp.domain.tokens.models import AuthorizationCode, TokenFamily
-
-MAC = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True)
@@ -68,20 +66,20 @@ def _unb64(text: str) -> bytes:
 # --- shared rows ---------------------------------------------------------------------------------------------------
 
 
-def shared_stores(account_id: Any) -> Any:
+def shared_stores(account: Select[tuple[uuid.UUID]]) -> ScalarSelect[int]:
     """A scalar that takes the stores of an account FOR SHARE and counts them: part of the first statement of an issuance.
 
-    Store before account in the lock order, and no statement of its own.
+    Store before account in the lock order, and no statement of its own. account: a SELECT of one account id.
     """
     locked = (
         select(Store.id)
         .join(Assignment, Assignment.store_id == Store.id)
-        .where(Assignment.account_id == account_id, Assignment.ended_at.is_(None))
+        .where(Assignment.account_id == account.scalar_subquery(), Assignment.ended_at.is_(None))
         .order_by(Store.id)
         .with_for_update(read=True, of=Store)
-        .subquery()
+        .cte("shared_stores")
     )
-    return select(locked.c.id)
+    return select(func.count()).select_from(locked).scalar_subquery()
 
 
 # --- codes ---------------------------------------------------------------------------------------------------------
@@ -215,14 +213,22 @@ def client_query(client_id: str) -> Select[Any]:
     )
 
 
-def live_grant(session: Session, family_id: uuid.UUID, *, now: datetime) -> Any:
-    """The live check behind userinfo: the family and everything it lives in, in one SELECT; None when any has ended."""
+def live_grant(session: Session, family_id: str, kid: str, *, now: datetime) -> Any:
+    """The live check behind userinfo: the family and everything it lives in, in one SELECT; None when any has ended.
+
+    kid: the key that signed the token; one that was withdrawn in an emergency verifies nothing from its commit on (OI-15).
+    """
+    try:
+        wanted = uuid.UUID(family_id)
+    except ValueError:
+        return None
+    withdrawn = exists(select(SigningKey.id).where(SigningKey.kid == kid, SigningKey.withdrawn_at.is_not(None)))
     return session.execute(
         select(TokenFamily.account_id, TokenFamily.application_id, TokenFamily.scope, TokenFamily.acr, *CLIENT_COLUMNS)
         .join(Application, Application.id == TokenFamily.application_id)
         .join(RelyingParty, RelyingParty.application_id == Application.id)
         .where(
-            TokenFamily.id == family_id, TokenFamily.ended_at.is_(None), TokenFamily.ends_at > now, Application.ended_at.is_(None),
+            TokenFamily.id == wanted, ~withdrawn, TokenFamily.ended_at.is_(None), TokenFamily.ends_at > now, Application.ended_at.is_(None),
             or_(
                 exists(select(AppSession.id).where(AppSession.id == TokenFamily.app_session_id, *app_session_alive(now))),
                 TokenFamily.offline.is_(True) & owner_alive(TokenFamily.account_id, now),

@@ -113,6 +113,11 @@ def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now:
     return revocation
 
 
+def owner_of(session: Session, target: Target) -> uuid.UUID:
+    """The account that a target belongs to, so that a caller can compare it with the one in its scope. Raises NotFound."""
+    return _whose(session, target)[0]
+
+
 def _same(session: Session, key: str) -> Revocation | None:
     return session.scalar(select(Revocation).where(Revocation.idempotency_key == key))
 

@@ -15,11 +15,12 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, aliased
 
 from idp.core.errors import NotFound
-from idp.domain.applications.models import Application
+from idp.domain.applications.models import Application, RelyingParty
 from idp.domain.directory import scope
 from idp.domain.directory.models import Account, Company, Store
 from idp.domain.directory.roles import Power
 from idp.domain.directory.scope import Viewer
+from idp.domain.sessions.models import AppSession
 from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
 from idp.lifecycle.revocation.words import CutKind, CutState, Grade, weakest
 
@@ -173,6 +174,11 @@ def _mine(viewer: Viewer) -> Any:
     return or_(scope.accounts(viewer, Power.SEE_RECEIPTS), Revocation.requested_by == viewer.account_id)
 
 
+def line_of(cut: Cut) -> Line:
+    """One line alone, without names."""
+    return _line(cut, None, None)
+
+
 def _line(cut: Cut, application: str | None, closed_by: str | None) -> Line:
     is_open = cut.state != CutState.DONE.value
     return Line(
@@ -225,3 +231,39 @@ def cut_of(session: Session, receipt: Receipt, position: int) -> Cut:
     if cut is None:
         raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", f"cut {position}")
     return cut
+
+
+@dataclass(frozen=True)
+class Entered:
+    """An application that a person ever entered, and what a cut can do there: the dialog's line."""
+
+    name: str
+    tell: bool
+    session_life_s: int | None
+
+
+def applications_entered(session: Session, account_id: uuid.UUID) -> list[Entered]:
+    """What the dialog before a cut lists: every application ever entered, and how it can be cut (ux.md F9)."""
+    rows = session.execute(
+        select(Application.name, RelyingParty.backchannel_logout_uri, Application.session_life_s)
+        .join(RelyingParty, RelyingParty.application_id == Application.id)
+        .where(Application.id.in_(select(AppSession.application_id).where(AppSession.account_id == account_id)))
+        .order_by(Application.name)
+    )
+    return [Entered(row.name, row.backchannel_logout_uri is not None, row.session_life_s) for row in rows]
+
+
+def open_cuts(
+    session: Session, viewer: Viewer, *, limit: int = 200
+) -> list[tuple[Cut, Revocation, Account, str | None]]:
+    """Every line that is not closed, oldest first (H02): what head office has to chase."""
+    rows = session.execute(
+        select(Cut, Revocation, Account, Application.name)
+        .join(Revocation, Revocation.id == Cut.revocation_id)
+        .join(Account, Account.id == Revocation.account_id)
+        .outerjoin(Application, Application.id == Cut.application_id)
+        .where(Cut.state != CutState.DONE.value, _mine(viewer))
+        .order_by(Revocation.id, Cut.position)
+        .limit(limit)
+    )
+    return [(row[0], row[1], row[2], row[3]) for row in rows]

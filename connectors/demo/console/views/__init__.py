@@ -1,0 +1,1 @@
+"""The routes: `entry` for people coming and going, `desk` for their work, `machine` for programs."""

@@ -1,0 +1,172 @@
+"""`create_app`: the one composition root. Read this first.
+
+It builds the services, registers the edges, and holds the one table that turns our errors into pages. Nothing here decides
+about access: edges ask the domain, the domain claims rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import timedelta
+from typing import Any
+
+from flask import Flask, g, render_template, request
+from flask_wtf.csrf import CSRFError, CSRFProtect
+from jinja2 import StrictUndefined
+from sqlalchemy import text
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from idp.core import db as database
+from idp.core.db import RESERVED, db, engine_options, prepare_engine
+from idp.core.errors import SekishoError, Throttled
+from idp.core.outbound import Outbound
+from idp.core.settings import Settings
+from idp.edges import browser, language
+from idp.edges.oidc import authorize, documents, logout, origins, token  # noqa: F401 - they register their views
+from idp.edges.oidc import bp as oidc_bp
+from idp.edges.web import apps, health, hq, login, portal, receipts, security, setup, store
+from idp.services import build_services
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 256 * 1024
+ERROR_PAGES = {
+    400: "errors/400_form_expired.html",
+    403: "errors/403.html",
+    404: "errors/404.html",
+    429: "errors/429.html",
+}
+
+
+def create_database_app(settings: Settings) -> Flask:
+    """An application with nothing but the database: for migrations and for commands that run before there are keys."""
+    app = Flask(
+        "idp", template_folder=str(settings.template_folder), static_folder=str(settings.template_folder / "static")
+    )
+    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings.database_url, pool_size=settings.database_pool)
+    # revocation and the worker have connections of their own, so that a login storm cannot starve them (RE-46)
+    app.config["SQLALCHEMY_BINDS"] = {
+        RESERVED: {"url": settings.database_url, **engine_options(settings.database_url, pool_size=4)}
+    }
+    db.init_app(app)
+    with app.app_context():
+        for engine in db.engines.values():
+            prepare_engine(engine)
+    return app
+
+
+def create_app(settings: Settings, *, outbound: Outbound | None = None) -> Flask:
+    """The whole product. outbound: tests inject a recording one. Raises RefusedToStart."""
+    if settings.issuer_is_loopback:
+        # Authlib refuses http; this is the one place that allows it, and only while the issuer is loopback (WB-20)
+        os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
+    app = create_database_app(settings)
+    with app.app_context():
+        services = build_services(settings, outbound=outbound)
+        app.extensions["sekisho"] = services
+        app.config["SECRET_KEY"] = services.signer.secret("web")
+    app.config.update(
+        SESSION_COOKIE_NAME="sekisho-form" if settings.issuer_is_loopback else "__Host-sekisho-form",
+        SESSION_COOKIE_SECURE=not settings.issuer_is_loopback,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        PERMANENT_SESSION_LIFETIME=timedelta(hours=12),
+        MAX_CONTENT_LENGTH=MAX_BODY,
+        MAX_FORM_MEMORY_SIZE=MAX_BODY,
+        MAX_FORM_PARTS=200,
+        SEND_FILE_MAX_AGE_DEFAULT=timedelta(hours=1),
+        # where a request came from is judged in browser.py; the Referer is never sent (Referrer-Policy)
+        WTF_CSRF_SSL_STRICT=False,
+        WTF_CSRF_TIME_LIMIT=12 * 3600,
+    )
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+
+    browser.install(app)
+    language.install(app, settings.template_folder / "locale")
+    csrf = CSRFProtect(app)
+    app.register_blueprint(oidc_bp)
+    for edge in (login, portal, security, store, hq, apps, receipts, setup, health):
+        app.register_blueprint(edge.bp)
+    for endpoint in browser.CSRF_EXEMPT:
+        csrf.exempt(app.view_functions[endpoint])
+    _register_errors(app)
+    app.context_processor(_page_context)
+
+    app.extensions["sekisho-origins"] = origins.registered
+    app.wsgi_app = documents.Documents(app, app.wsgi_app, services)  # type: ignore[method-assign]
+    if settings.proxies:
+        hops = settings.proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    return app
+
+
+def _page_context() -> dict[str, Any]:
+    """What `base.html` expects on every page."""
+    looking = g.get("looking")
+    return {
+        "lang": language.current(),
+        "csp_nonce": g.get("csp_nonce", ""),
+        "request_id": g.get("request_id", ""),
+        "languages": language.choices(),
+        "viewer": looking.viewer if looking else None,
+        "nav_items": portal.navigation(looking) if looking else [],
+        "notices": [],
+        "t": language.text,
+    }
+
+
+def _register_errors(app: Flask) -> None:
+    """The table of this edge: every error becomes a page with its public text and a number, never more (WB-22)."""
+
+    @app.errorhandler(SekishoError)
+    def _ours(error: SekishoError) -> Any:
+        log.info(
+            "refused",
+            extra={
+                "status": error.status,
+                "why": error.private,
+                "path": request.path,
+                "request_id": g.get("request_id"),
+            },
+        )
+        browser.log_foreign(error, g.get("looking"))
+        answer = app.make_response(
+            (_error_page(error.status, error.public, getattr(error, "retry_after_s", None)), error.status)
+        )
+        if isinstance(error, Throttled):
+            answer.headers["Retry-After"] = str(error.retry_after_s)
+        return answer
+
+    @app.errorhandler(CSRFError)
+    def _csrf(_error: CSRFError) -> Any:
+        return _error_page(400, language.text("画面の期限が切れました。もう一度送ってください。")), 400
+
+    @app.errorhandler(HTTPException)
+    def _http(error: HTTPException) -> Any:
+        status = error.code or 500
+        if 300 <= status < 400:
+            return error
+        return _error_page(status, ""), status
+
+    @app.errorhandler(Exception)
+    def _unexpected(error: Exception) -> Any:
+        log.error("unexpected", extra={"path": request.path, "request_id": g.get("request_id")}, exc_info=error)
+        return render_template("errors/500.html"), 500
+
+
+def _error_page(status: int, public: str, retry_after_s: int | None = None) -> str:
+    page = ERROR_PAGES.get(status, "errors/error.html")
+    if status == 400 and public and "期限" not in public and "古く" not in public:
+        page = "errors/error.html"
+    message = language.text(public) if public else ""
+    return render_template(page, status=status, message=message, retry_after=retry_after_s, seconds=retry_after_s)
+
+
+def database_answers() -> bool:
+    """One cheap read, for readiness."""
+    with database.reading() as session:
+        return session.execute(text("SELECT 1")).scalar_one() == 1

@@ -1,0 +1,39 @@
+"""`serve` and `worker`."""
+
+from __future__ import annotations
+
+import click
+from granian import Granian
+from granian.constants import Interfaces
+
+from idp.app import create_app
+from idp.core import logs
+from idp.core.settings import Settings
+from idp.worker import Worker
+from idp.worker import main as run_worker
+
+
+@click.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on.")
+def serve(host: str | None, port: int | None) -> None:
+    """Serve the web pages and the OpenID Provider."""
+    settings = Settings.from_env(**{k: v for k, v in {"host": host, "port": port}.items() if v is not None})
+    click.echo(f"Sekisho {settings.issuer} on {settings.host}:{settings.port}", err=True)
+    Granian(
+        "idp.cli.wsgi:app", address=settings.host, port=settings.port, interface=Interfaces.WSGI, workers=settings.web_processes,
+        blocking_threads=settings.web_threads, backlog=1024, websockets=False, workers_kill_timeout=30, respawn_failed_workers=True,
+        log_access=False, process_name="sekisho",
+    ).serve()  # fmt: skip
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Deliver what is due now, then stop.")
+def worker(*, once: bool) -> None:
+    """Deliver logouts, close residuals, run end dates."""
+    logs.configure()
+    app = create_app(Settings.from_env())
+    if once:
+        Worker(app).drain()
+        return
+    run_worker(app)

@@ -1,0 +1,86 @@
+"""Telling relying parties that a session is over: OpenID Connect Back-Channel Logout 1.0.
+
+Deliveries are rows of the outbox (`tokens.ends.tell`, `cascade.revoke`); `OidcLogoutCutter` makes one attempt. The token is
+minted for each attempt: a retry with an old `jti` or an expired token would be refused by a correct peer and prove nothing
+(LO-07, RE-06).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from urllib.parse import urlencode
+
+from sqlalchemy import select
+
+from idp.core.db import reading
+from idp.core.outbound import Answer, Refused, Unreachable
+from idp.domain.applications.models import RelyingParty
+from idp.domain.directory.models import Account
+from idp.edges.oidc import claims
+from idp.lifecycle.revocation.cutter import CutOrder, Outcome
+from idp.services import Services
+
+HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", "User-Agent": "Sekisho"}
+
+
+class OidcLogoutCutter:
+    """Ends a person's sessions at one relying party, as far as its answer can tell."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def cut(self, order: CutOrder) -> Outcome:
+        """One attempt: a token for the whole subject, and one for each session where the relying party wants `sid` (LO-05).
+
+        All of them must be accepted; the first that is not decides the outcome.
+        """
+        with reading() as session:
+            party = session.scalar(select(RelyingParty).where(RelyingParty.application_id == order.application_id))
+            sub = session.scalar(select(Account.subject).where(Account.id == order.account_id))
+        if party is None or sub is None or party.backchannel_logout_uri is None:
+            return Outcome("refused", "no_logout_endpoint")
+        wanted: list[str | None] = [None] if order.whole_subject else []
+        if not order.whole_subject or party.backchannel_logout_session_required:
+            wanted += order.sids
+        if not wanted:
+            return Outcome("acknowledged", evidence={"nothing_to_tell": True})
+        outcome = Outcome("acknowledged")
+        for sid in wanted:
+            outcome = self._send(party, sub, sid, order.now)
+            if outcome.result != "acknowledged":
+                break
+        return outcome
+
+    def _send(self, party: RelyingParty, sub: str, sid: str | None, now: datetime) -> Outcome:
+        uri = party.backchannel_logout_uri or ""
+        token = claims.logout_token(self._services.settings.issuer, party.client_id, sub=sub, sid=sid, now=now)
+        signed = self._services.signer.sign(token, typ=claims.LOGOUT_TOKEN, alg=party.id_token_alg, now=now)
+        facts = {"jti": token["jti"], "by": "sid" if sid else "sub"}
+        try:
+            answer = self._services.outbound.post(uri, urlencode({"logout_token": signed}).encode(), headers=HEADERS)
+        except Refused as error:
+            return Outcome("refused", f"refused_by_us: {error}"[:200], evidence=facts)
+        except Unreachable as error:
+            return Outcome("retry", error.kind, evidence=facts)
+        return judge(answer, facts)
+
+
+def judge(answer: Answer, facts: dict[str, object]) -> Outcome:
+    """What an answer means (LO-07). Pure.
+
+    200 and 204 are the peer's word that it did it: *acknowledged*. A page of HTML with status 200 is a login page in front
+    of the endpoint, not an answer of it; a redirect is not followed. 400 is the peer's refusal, and repeating it is no use.
+    """
+    facts = {**facts, "status": answer.status, "elapsed_ms": answer.elapsed_ms}
+    if answer.status in {200, 204}:
+        if answer.body.strip() and "html" in answer.headers.get("content-type", "").lower():
+            return Outcome("retry", "html_page", evidence=facts)
+        return Outcome("acknowledged", evidence=facts)
+    if answer.status == 400:
+        return Outcome("refused", "http_400", evidence=facts)
+    return Outcome("retry", f"http_{answer.status}", retry_after_s=_retry_after(answer), evidence=facts)
+
+
+def _retry_after(answer: Answer) -> int | None:
+    text = answer.headers.get("retry-after", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 8 else None

@@ -1,0 +1,1 @@
+"""Pages for people: one module per page family, one blueprint each."""

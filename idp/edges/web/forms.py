@@ -1,0 +1,272 @@
+"""The forms of all pages. Field ids and names never change: password managers and scripts rely on them (D16)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flask_wtf import FlaskForm
+from markupsafe import escape
+from wtforms import (
+    BooleanField,
+    DateField,
+    HiddenField,
+    PasswordField,
+    RadioField,
+    SelectChoice,
+    SelectField,
+    StringField,
+    TextAreaField,
+)
+from wtforms.i18n import get_translations
+from wtforms.validators import EqualTo, InputRequired, Length, Optional
+
+from idp.core.errors import SekishoError
+from idp.edges import language
+
+
+class Form(FlaskForm):  # type: ignore[misc]
+    """Base: messages in the language of the request; domain errors land on the field they name."""
+
+    class Meta(FlaskForm.Meta):  # type: ignore[misc]
+        def get_translations(self, form: Any) -> Any:  # noqa: ARG002
+            """WTForms brings Japanese and English."""
+            return get_translations(["en"] if language.current() == "en" else ["ja"])
+
+    def refuse(self, error: SekishoError) -> None:
+        """Show a domain error at its field, or above the form when it names none of ours."""
+        message = language.text(error.public)
+        field = self._fields.get(error.field or "")
+        if field is not None:
+            field.errors = [*field.errors, message]
+        else:
+            self.form_errors = [*self.form_errors, message]
+
+
+def lazy(message: str) -> Any:
+    """A label that is translated when the form is shown, not when the module is read."""
+    return _Lazy(message)
+
+
+class _Lazy:
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def __str__(self) -> str:
+        return language.text(self._message)
+
+    def __html__(self) -> str:
+        return str(escape(str(self)))
+
+
+def choices(pairs: Iterable[tuple[str, Any]]) -> list[SelectChoice]:
+    """(value, label) pairs for a select or radio field."""
+    return [SelectChoice(value, label) for value, label in pairs]
+
+
+class LoginForm(Form):
+    """L04 and L05 in one: login id and password."""
+
+    login_id = StringField(lazy("ログインID"), [InputRequired(), Length(max=200)])
+    password = PasswordField(lazy("パスワード"), [InputRequired()])
+    request = HiddenField()
+    next = HiddenField()
+
+
+class CodeForm(Form):
+    """One code: TOTP, recovery, activation."""
+
+    code = StringField(lazy("確認コード"), [InputRequired(), Length(max=200)])
+    request = HiddenField()
+    next = HiddenField()
+
+
+class StepUpForm(Form):
+    """A fresh proof: the password, and the second factor's code where there is one."""
+
+    password = PasswordField(lazy("パスワード"))
+    code = StringField(lazy("確認コード"), [Length(max=200)])
+    request = HiddenField()
+    next = HiddenField()
+
+
+class ActivationForm(Form):
+    """L08: the code that somebody handed over."""
+
+    code = StringField(lazy("渡されたコード"), [InputRequired(), Length(max=100)])
+
+
+class NewPasswordForm(Form):
+    """The owner's own choice, typed twice."""
+
+    code = HiddenField()
+    password = PasswordField(lazy("新しいパスワード"), [InputRequired()])
+    again = PasswordField(lazy("もう一度"), [InputRequired(), EqualTo("password", lazy("2つのパスワードが違います。"))])
+
+
+class ChangePasswordForm(Form):
+    """The old one proves who asks."""
+
+    current = PasswordField(lazy("いまのパスワード"), [InputRequired()])
+    password = PasswordField(lazy("新しいパスワード"), [InputRequired()])
+    again = PasswordField(lazy("もう一度"), [InputRequired(), EqualTo("password", lazy("2つのパスワードが違います。"))])
+
+
+class TotpForm(Form):
+    """The seed travels sealed inside the form, never in clear in a URL or a log."""
+
+    sealed = HiddenField()
+    authenticator_id = HiddenField()
+    code = StringField(lazy("アプリに出た6桁の数字"), [InputRequired(), Length(max=20)])
+
+
+class HireForm(Form):
+    """S02: two required fields, the rest optional."""
+
+    name = StringField(lazy("氏名"), [InputRequired(), Length(max=200)])
+    kana = StringField(lazy("フリガナ"), [InputRequired(), Length(max=200)])
+    login_name = StringField(lazy("スタッフ番号"), [InputRequired(), Length(max=64)])
+    role = SelectField(lazy("役割"))
+    locale = SelectField(
+        lazy("ことば"), choices=choices([("ja", "日本語"), ("ja-easy", "やさしい日本語"), ("en", "English")])
+    )
+    ends_on = DateField(lazy("最終日"), [Optional()])
+
+
+class PersonForm(HireForm):
+    """The same for head office, which also says where."""
+
+    store = StringField(lazy("店舗コード(本部の人は空のまま)"), [Optional(), Length(max=32)])
+
+
+class StopForm(Form):
+    """S05: nothing to type; the reason is preset."""
+
+    reason = RadioField(
+        lazy("理由"),
+        choices=choices(
+            [
+                ("left", lazy("退職")),
+                ("moved", lazy("異動")),
+                ("lost_device", lazy("端末をなくした")),
+                ("misuse", lazy("不正な利用のおそれ")),
+                ("other", lazy("そのほか")),
+            ]
+        ),
+        default="left",
+    )
+    when = RadioField(
+        lazy("いつ"),
+        choices=choices(
+            [("now", lazy("いますぐ")), ("today", lazy("きょうの閉店後(24:00)")), ("date", lazy("日にちを決める"))]
+        ),
+        default="now",
+    )
+    on = DateField(lazy("最後に使う日"), [Optional()])
+    once = HiddenField()
+
+
+class ReasonForm(Form):
+    """A reason in words, for what must be explained later."""
+
+    note = TextAreaField(lazy("理由"), [InputRequired(), Length(max=2000)])
+
+
+class CloseLineForm(Form):
+    """R02: what was done by hand, or why it cannot be."""
+
+    outcome = RadioField(
+        lazy("結果"),
+        choices=choices([("done", lazy("手作業で終わらせた")), ("impossible", lazy("切れないものとして閉じる"))]),
+        default="done",
+    )
+    note = TextAreaField(lazy("したこと、または理由"), [InputRequired(), Length(max=2000)])
+
+
+class ApplicationForm(Form):
+    """A04: what a relying party tells us."""
+
+    name = StringField(lazy("アプリの名前"), [InputRequired(), Length(max=200)])
+    slug = StringField(lazy("短い名前(英小文字)"), [InputRequired(), Length(max=63)])
+    redirect_uris = TextAreaField(lazy("リダイレクトURI(1行に1つ)"), [InputRequired(), Length(max=8000)])
+    post_logout_redirect_uris = TextAreaField(lazy("ログアウト後に開くURI(1行に1つ)"), [Optional(), Length(max=8000)])
+    backchannel_logout_uri = StringField(
+        lazy("ログアウト通知の宛先(back-channel logout)"), [Optional(), Length(max=2000)]
+    )
+    backchannel_logout_session_required = BooleanField(lazy("通知に sid が必要"))
+    initiate_login_uri = StringField(lazy("ログインを始めるURI(ポータルのタイルから)"), [Optional(), Length(max=2000)])
+    session_life_minutes = StringField(lazy("アプリの中のログインの長さ(分)"), [Optional(), Length(max=9)])
+    functions = TextAreaField(lazy("機能(1行に1つ。例:points.adjust)"), [Optional(), Length(max=8000)])
+    auth_method = SelectField(
+        lazy("クライアントの認証"),
+        choices=choices(
+            [
+                ("client_secret_basic", "client_secret_basic"),
+                ("client_secret_post", "client_secret_post"),
+                ("none", lazy("公開クライアント(none)")),
+            ]
+        ),
+    )
+    id_token_alg = SelectField(lazy("IDトークンの署名"), choices=choices([("ES256", "ES256"), ("RS256", "RS256")]))
+    needs_aal2 = BooleanField(lazy("2つの要素の確認を必須にする"))
+    offline_allowed = BooleanField(lazy("ログアウト後も使えるトークン(offline_access)を許す"))
+
+
+class GrantForm(Form):
+    """Who may use it: a role, a store, a region or one person, and with which functions."""
+
+    subject_kind = SelectField(
+        lazy("だれに"),
+        choices=choices(
+            [
+                ("role", lazy("役割")),
+                ("company", lazy("会社の全員")),
+                ("region", lazy("エリア")),
+                ("store", lazy("店舗")),
+                ("account", lazy("1人")),
+            ]
+        ),
+    )
+    subject = StringField(lazy("コード(エリア・店舗・スタッフ番号)"), [Optional(), Length(max=64)])
+    role = SelectField(lazy("役割"))
+    functions = TextAreaField(lazy("使える機能(1行に1つ)"), [Optional(), Length(max=4000)])
+
+
+class SetupForm(Form):
+    """Z01: the first administrator of an empty installation."""
+
+    setup_code = StringField(lazy("サーバーの画面に出たコード"), [InputRequired(), Length(max=100)])
+    login_name = StringField(lazy("管理者のログインID"), [InputRequired(), Length(max=64)], default="admin")
+    name = StringField(lazy("氏名"), [InputRequired(), Length(max=200)])
+    password = PasswordField(lazy("パスワード"), [InputRequired()])
+    again = PasswordField(lazy("もう一度"), [InputRequired(), EqualTo("password", lazy("2つのパスワードが違います。"))])
+
+
+class CompanyForm(Form):
+    """A partner company and the person who will look after it."""
+
+    code = StringField(lazy("会社コード"), [InputRequired(), Length(max=32)])
+    name = StringField(lazy("会社名"), [InputRequired(), Length(max=200)])
+
+
+class StoreForm(Form):
+    """A shop."""
+
+    code = StringField(lazy("店舗コード"), [InputRequired(), Length(max=32)])
+    name = StringField(lazy("店舗名"), [InputRequired(), Length(max=200)])
+    region = StringField(lazy("エリアコード(なければ空)"), [Optional(), Length(max=32)])
+
+
+class EmptyForm(Form):
+    """A button: nothing but the CSRF token."""
+
+
+class IdForm(Form):
+    """A button on one row."""
+
+    id = HiddenField()
+
+
+def lines(text: str | None) -> tuple[str, ...]:
+    """The non-empty lines of a text field, trimmed."""
+    return tuple(line.strip() for line in (text or "").splitlines() if line.strip())

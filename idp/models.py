@@ -1,0 +1,27 @@
+"""Every table, imported once: for migrations, and for the kill test that walks the registry (RV-20)."""
+
+from idp.core import keystore
+from idp.core.db import Base
+from idp.domain.applications import models as applications
+from idp.domain.authn import models as authn
+from idp.domain.directory import models as directory
+from idp.domain.sessions import models as sessions
+from idp.domain.tokens import models as tokens
+from idp.ledgers.audit import models as audit
+from idp.ledgers.outbox import models as outbox
+from idp.lifecycle.revocation import models as revocation
+from idp.lifecycle.revocation import reinstate
+
+__all__ = [
+    "Base",
+    "applications",
+    "audit",
+    "authn",
+    "directory",
+    "keystore",
+    "outbox",
+    "reinstate",
+    "revocation",
+    "sessions",
+    "tokens",
+]

@@ -1,0 +1,117 @@
+"""Everything that is made once per process. Built here, handed down; nothing below reaches for a global."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from idp.core import clock, ids
+from idp.core.db import transaction
+from idp.core.keys import Signer
+from idp.core.keystore import SqlKeyStore
+from idp.core.outbound import HttpOutbound, Outbound, Rules
+from idp.core.settings import PROJECT_ROOT, RefusedToStart, Settings
+from idp.domain.authn.passwords import Cost, Hasher
+from idp.domain.tokens.grants import RefreshTokens
+from idp.ledgers.audit.events import Tag
+from idp.ledgers.audit.log import SYSTEM, record
+from vault import CompanyKey, KeyClass, Keyring, OpenEvent, RootKeyProvider, Vault, VaultError
+from vault.providers.env import EnvProvider
+from vault.providers.file import FileProvider
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Services:
+    """The collaborators of one process."""
+
+    settings: Settings
+    vault: Vault
+    signer: Signer
+    hasher: Hasher
+    outbound: Outbound
+
+    def refresh_tokens(self) -> RefreshTokens:
+        """Makes and reads refresh tokens."""
+        return RefreshTokens(self.signer.secret("refresh"))
+
+
+def build_services(settings: Settings, *, outbound: Outbound | None = None) -> Services:
+    """Build them. Needs an application context (the key rows are in the database). outbound: tests inject a recorder.
+
+    Raises RefusedToStart for a root key or pepper that cannot be used.
+    """
+    try:
+        keyring = Keyring(
+            SqlKeyStore(clock.now), root_provider(settings), clock=clock.now, new_id=ids.new_id, alarm=_alarm_wraps
+        )
+        keyring.check_roots()  # a wrong root key is found before any write (VA-22)
+    except VaultError as error:
+        raise RefusedToStart(f"root key: {error}") from error
+    vault = Vault(keyring, opens={KeyClass.ACCOUNT, KeyClass.SIGNING})
+    return Services(
+        settings=settings,
+        vault=vault,
+        signer=Signer(vault, record_open),
+        hasher=build_hasher(settings),
+        outbound=outbound or HttpOutbound(Rules.from_settings(settings)),
+    )
+
+
+def root_provider(settings: Settings) -> RootKeyProvider:
+    """The root keys: a file in production, the environment in development (D10)."""
+    if settings.root_key_file is not None:
+        return FileProvider(settings.root_key_file, forbidden=forbidden_places(settings), new_id=ids.new_id)
+    log.warning("root keys come from the environment: development only (D10)")
+    return EnvProvider({"SEKISHO_ROOT_KEY": settings.root_key or ""})
+
+
+def forbidden_places(settings: Settings) -> list[Path]:
+    """Where no root key may lie: beside the code or the database, because a copy of either would carry it (VA-20)."""
+    places = [PROJECT_ROOT / part for part in ("idp", "vault", "connectors", "templates", "tests", "docs", ".git")]
+    url = make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        places.append(Path(url.database).resolve().parent)
+    return places
+
+
+def build_hasher(settings: Settings) -> Hasher:
+    """Read the peppers: lines `version base64`, the last one current (AC-04). Raises RefusedToStart."""
+    if settings.pepper_file is None:
+        raise RefusedToStart("No pepper: set SEKISHO_PEPPER_FILE (AC-04).")
+    peppers = read_peppers(settings.pepper_file)
+    cost = Cost(settings.argon2_memory_kib, settings.argon2_time)
+    return Hasher(peppers, next(reversed(peppers)), cost, slots=settings.hash_slots, queue=settings.hash_queue)
+
+
+def read_peppers(path: Path) -> dict[str, bytes]:
+    """Version → 32 bytes, in file order. Raises RefusedToStart for a missing, readable-by-others or malformed file."""
+    try:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise RefusedToStart(f"{path} can be read by others; chmod 0400 (AC-04).")
+        pairs = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
+        peppers = {version: base64.b64decode(value, validate=True) for version, value in pairs}
+    except (OSError, ValueError) as error:
+        raise RefusedToStart(f"pepper file {path}: {type(error).__name__}") from error
+    if not peppers or any(len(value) != 32 for value in peppers.values()):
+        raise RefusedToStart(f"pepper file {path}: lines `version base64-of-32-bytes`, at least one")
+    return peppers
+
+
+def record_open(event: OpenEvent) -> None:
+    """Commit the audit row of an open before it happens, in a transaction of its own (VA-32)."""
+    with transaction() as session:
+        record(
+            session, Tag.SECRET_OPENED, actor=SYSTEM, now=clock.now(), record=event.context.record,
+            purpose=event.context.purpose.value, version=event.context.version, key_id=event.key_id, fields=list(event.fields),
+        )  # fmt: skip
+
+
+def _alarm_wraps(key: CompanyKey, total: int) -> None:
+    log.error("company key nears its limit of wraps; rotate it", extra={"key_id": str(key.id), "wraps": total})

@@ -1,0 +1,191 @@
+"""The worker: finishes what a transaction could only plan, and does what the clock says.
+
+Delivery is at least once: tx1 leases, then no transaction is open while the peer is called, tx2 writes the outcome under
+the fence of the lease. A worker killed anywhere leaves a lease that runs out. One hung relying party holds its own few
+slots; everybody else's deliveries go on (RE-05).
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import FrameType
+
+from flask import Flask
+
+from idp.core import clock
+from idp.core.db import retrying, transaction
+from idp.core.errors import SekishoError
+from idp.domain.authn import throttle
+from idp.domain.tokens.ends import LOGOUT_TOPIC
+from idp.edges.oidc.backchannel import OidcLogoutCutter
+from idp.ledgers.audit import log as audit
+from idp.ledgers.outbox import queue
+from idp.ledgers.outbox.queue import Order
+from idp.lifecycle.revocation import record
+from idp.lifecycle.revocation.cascade import TOPIC as CUT_TOPIC
+from idp.lifecycle.revocation.cutter import Cutter, CutOrder, Outcome
+from idp.lifecycle.schedule import due
+from idp.services import Services
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.25
+SWEEP_S = 1.0
+
+
+class Worker:
+    """Delivery loop and sweeps of one process. Several may run, on several hosts."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._services: Services = app.extensions["sekisho"]
+        cutter: Cutter = OidcLogoutCutter(self._services)
+        self._cutters: dict[str, Cutter] = {CUT_TOPIC: cutter, LOGOUT_TOPIC: cutter}
+        self._stop = threading.Event()
+        self._busy: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._swept = 0.0
+
+    def stop(self, *_signal: int | FrameType | None) -> None:
+        """Take nothing new; what is under way is finished (RE-44)."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Work until `stop`."""
+        slots = self._services.settings.worker_slots
+        with ThreadPoolExecutor(max_workers=slots, thread_name_prefix="cut") as pool:
+            while not self._stop.is_set():
+                try:
+                    started = self.step(pool)
+                    self._sweep_if_due()
+                except SekishoError as error:
+                    log.warning("worker step refused", extra={"why": error.private})
+                    started = 0
+                except Exception:
+                    # the loop must outlive a database that is away for a minute; nothing is lost, rows stay waiting
+                    log.exception("worker step failed")
+                    started = 0
+                if not started:
+                    self._stop.wait(POLL_S)
+
+    def step(self, pool: ThreadPoolExecutor) -> int:
+        """Start what may start now. Returns how many deliveries began."""
+        with self._lock:
+            busy = Counter(self._busy)
+        free = self._services.settings.worker_slots - busy.total()
+        if free <= 0:
+            return 0
+        with self._app.app_context():
+            self._services.signer.refresh(now=clock.now())
+            orders = self._lease(free, busy)
+        for order in orders:
+            with self._lock:
+                self._busy[order.destination] += 1
+            pool.submit(self._deliver, order).add_done_callback(self._settle(order))
+        return len(orders)
+
+    def drain(self, *, rounds: int = 100) -> None:
+        """Deliver everything that is due, in this thread: for tests and `sekisho worker --once`."""
+        for _ in range(rounds):
+            with self._app.app_context():
+                self._services.signer.refresh(now=clock.now())
+                orders = self._lease(self._services.settings.worker_slots, Counter())
+            for order in orders:
+                self._deliver(order)
+            if not orders:
+                break
+        self.sweep()
+
+    def _lease(self, free: int, busy: Counter[str]) -> list[Order]:
+        """tx1 for each: a lease is one short transaction of its own, so that one lost race loses nothing else."""
+        now, per = clock.now(), self._services.settings.destination_slots
+        with transaction(reserved=True) as session:
+            ids = queue.due(session, now=now, limit=free, busy=busy, per_destination=per)
+        orders: list[Order] = []
+        taken = Counter(busy)
+        for row_id in ids:
+            with transaction(reserved=True) as session:
+                order = queue.lease(session, row_id, now=now)
+                if order is None:
+                    continue
+                if order.topic == CUT_TOPIC and order.ref is not None:
+                    record.leased(session, order.ref)
+            taken[order.destination] += 1
+            orders.append(order)
+        return orders
+
+    def _deliver(self, order: Order) -> None:
+        with self._app.app_context():
+            now = clock.now()
+            with transaction(reserved=True) as session:
+                attempt = record.cut_order(session, order, now=now)
+            outcome = self._attempt(order, attempt)
+
+            def write() -> bool:
+                with transaction(reserved=True) as session:
+                    return record.finished(session, order, outcome, now=clock.now())
+
+            if not retrying(write):
+                log.warning("lease lost; the result is thrown away", extra={"delivery": str(order.id)})
+
+    def _attempt(self, order: Order, attempt: CutOrder) -> Outcome:
+        """No transaction is open here. A fault of ours is a retry with a name, and the log has the rest."""
+        try:
+            return self._cutters[order.topic].cut(attempt)
+        except Exception:
+            log.exception("cutter failed", extra={"delivery": str(order.id), "topic": order.topic})
+            return Outcome("retry", "internal_error")
+
+    def _settle(self, order: Order) -> _Settle:
+        return _Settle(self, order.destination)
+
+    def release(self, destination: str, failure: BaseException | None) -> None:
+        """A delivery is over, well or not; its slot is free."""
+        with self._lock:
+            self._busy[destination] -= 1
+            if self._busy[destination] <= 0:
+                del self._busy[destination]
+        if failure is not None:
+            log.error("delivery broke off; its lease will run out", exc_info=failure)
+
+    def _sweep_if_due(self) -> None:
+        if time.monotonic() - self._swept >= SWEEP_S:
+            self._swept = time.monotonic()
+            self.sweep()
+
+    def sweep(self) -> None:
+        """What the clock does: end dates, residuals, closed minutes of refusals, old counters. Each in its own transaction."""
+        with self._app.app_context():
+            now, settings = clock.now(), self._services.settings
+            due.run(give_up_after=settings.give_up_after, now=now)
+            with transaction(reserved=True) as session:
+                record.close_elapsed(session, now=now)
+            with transaction(reserved=True) as session:
+                audit.flush_refusals(session, now=now)
+                throttle.sweep(session, now=now)
+
+
+class _Settle:
+    """Frees a slot when a delivery's future is done."""
+
+    def __init__(self, worker: Worker, destination: str) -> None:
+        self._worker = worker
+        self._destination = destination
+
+    def __call__(self, future: Future[None]) -> None:
+        self._worker.release(self._destination, future.exception())
+
+
+def main(app: Flask) -> None:
+    """Run a worker in this process until SIGTERM or SIGINT; a second signal changes nothing (RE-44)."""
+    worker = Worker(app)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, worker.stop)
+    log.info("worker started", extra={"slots": app.extensions["sekisho"].settings.worker_slots})
+    worker.run()
+    log.info("worker stopped")
