@@ -28,7 +28,7 @@ from idp.ledgers.outbox import queue
 from idp.ledgers.outbox.queue import Order
 from idp.lifecycle.revocation import record
 from idp.lifecycle.revocation.cascade import TOPIC as CUT_TOPIC
-from idp.lifecycle.revocation.cutter import Cutter, CutOrder, Outcome
+from idp.lifecycle.revocation.cutter import CutOrder, Cutter, Outcome
 from idp.lifecycle.schedule import due
 from idp.services import Services
 

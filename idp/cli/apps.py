@@ -33,9 +33,13 @@ def app() -> None:
 @click.option("--backchannel-logout-uri", help="Without one, receipts can only say how long its logins live.")
 @click.option("--backchannel-logout-session-required", is_flag=True)
 @click.option("--initiate-login-uri", help="Where the portal tile leads.")
-@click.option("--session-life-minutes", type=click.IntRange(1, 576000), help="How long a login inside the application lives.")
+@click.option(
+    "--session-life-minutes", type=click.IntRange(1, 576000), help="How long a login inside the application lives."
+)
 @click.option("--function", "functions", multiple=True, help="Such as points.adjust; repeat for several.")
-@click.option("--auth-method", type=click.Choice(registry.AUTH_METHODS), default="client_secret_basic", show_default=True)
+@click.option(
+    "--auth-method", type=click.Choice(registry.AUTH_METHODS), default="client_secret_basic", show_default=True
+)
 @click.option("--id-token-alg", type=click.Choice(registry.ID_TOKEN_ALGS), default="ES256", show_default=True)
 @click.option("--company", "company_code", help="Owner; without it the application serves every company.")
 @click.option("--require-second-factor", is_flag=True)
@@ -58,9 +62,23 @@ def add_oidc(slug: str, name: str, *, as_json: bool, **given: Any) -> None:
         with transaction() as session:
             owner = people.get_company(session, given["company_code"]).id if given["company_code"] else None
             made = registry.add_relying_party(
-                session, wish, slug=slug, company_id=owner, loopback=settings.issuer_is_loopback, actor=actor(), now=clock.now()
+                session,
+                wish,
+                slug=slug,
+                company_id=owner,
+                loopback=settings.issuer_is_loopback,
+                actor=actor(),
+                now=clock.now(),
             )
-        show({"slug": slug, "issuer": settings.issuer, "client_id": made.relying_party.client_id, "client_secret": made.secret}, as_json=as_json)
+        show(
+            {
+                "slug": slug,
+                "issuer": settings.issuer,
+                "client_id": made.relying_party.client_id,
+                "client_secret": made.secret,
+            },
+            as_json=as_json,
+        )
 
 
 @app.command("list")
@@ -69,7 +87,13 @@ def list_apps(*, as_json: bool) -> None:
     """List applications."""
     with product(), reading() as session:
         rows = [
-            {"slug": a.slug, "name": a.name, "client_id": p.client_id, "told_of_logout": p.backchannel_logout_uri is not None, "ended_at": a.ended_at}
+            {
+                "slug": a.slug,
+                "name": a.name,
+                "client_id": p.client_id,
+                "told_of_logout": p.backchannel_logout_uri is not None,
+                "ended_at": a.ended_at,
+            }
             for a, p in registry.list_applications(session, None)
         ]
         show(rows, as_json=as_json)
@@ -83,7 +107,12 @@ def show_app(slug: str, *, as_json: bool) -> None:
     with product(), reading() as session:
         a, p = registry.get_application(session, slug, None)
         grants = [
-            {"id": str(e.id), "subject": e.subject_kind, "who": registry.subject_name(session, e) or e.role, "functions": e.functions}
+            {
+                "id": str(e.id),
+                "subject": e.subject_kind,
+                "who": registry.subject_name(session, e) or e.role,
+                "functions": e.functions,
+            }
             for e in registry.entitlements_of(session, a.id)
         ]
         show(
@@ -97,7 +126,9 @@ def show_app(slug: str, *, as_json: bool) -> None:
 
 @app.command("grant")
 @click.argument("slug")
-@click.option("--role", type=click.Choice([r.value for r in Role]), help="A role, alone or together with one of the others.")
+@click.option(
+    "--role", type=click.Choice([r.value for r in Role]), help="A role, alone or together with one of the others."
+)
 @click.option("--company", "company_code", help="A whole company, or the company of --store, --region, --person.")
 @click.option("--region", "region_code")
 @click.option("--store", "store_code")

@@ -102,7 +102,9 @@ def show_region(company_code: str, code: str, *, as_json: bool) -> None:
         owner = people.get_company(session, company_code)
         row = people.get_region(session, owner.id, code)
         below = session.scalar(
-            select(func.count()).select_from(Store).where(Store.company_id == owner.id, Store.path.startswith(row.path, autoescape=True))
+            select(func.count())
+            .select_from(Store)
+            .where(Store.company_id == owner.id, Store.path.startswith(row.path, autoescape=True))
         )
         show({**_region(row), "stores": below}, as_json=as_json)
 
@@ -113,7 +115,13 @@ def store() -> None:
 
 
 def _store(row: Store) -> dict[str, Any]:
-    return {"code": row.code, "name": row.name, "region": row.path, "time_zone": row.time_zone, "ended_at": row.ended_at}
+    return {
+        "code": row.code,
+        "name": row.name,
+        "region": row.path,
+        "time_zone": row.time_zone,
+        "ended_at": row.ended_at,
+    }
 
 
 @store.command("add")
@@ -123,12 +131,16 @@ def _store(row: Store) -> dict[str, Any]:
 @click.option("--region", "region_code", help="Code of its region.")
 @click.option("--time-zone", default="Asia/Tokyo", show_default=True)
 @json_option
-def add_store(company_code: str, code: str, name: str, region_code: str | None, time_zone: str, *, as_json: bool) -> None:
+def add_store(
+    company_code: str, code: str, name: str, region_code: str | None, time_zone: str, *, as_json: bool
+) -> None:
     """Add a store."""
     with product(), transaction() as session:
         owner = people.get_company(session, company_code)
         place = people.get_region(session, owner.id, region_code) if region_code else None
-        row = people.add_store(session, owner, code=code, name=name, actor=actor(), now=clock.now(), region=place, time_zone=time_zone)
+        row = people.add_store(
+            session, owner, code=code, name=name, actor=actor(), now=clock.now(), region=place, time_zone=time_zone
+        )
         show(_store(row), as_json=as_json)
 
 

@@ -88,14 +88,25 @@ def _setup_code(session: Any, *, now: datetime) -> str | None:
     """A code for the reserved operator account; None once somebody has taken it over. An older code dies."""
     company = session.scalar(select(Company).where(Company.is_platform))
     if company is None:
-        company = people.add_company(session, code=PLATFORM_CODE, name="プラットフォーム運用", actor=actor(), now=now, is_platform=True)
+        company = people.add_company(
+            session, code=PLATFORM_CODE, name="プラットフォーム運用", actor=actor(), now=now, is_platform=True
+        )
     account = session.scalar(select(Account).where(Account.company_id == company.id).order_by(Account.id).limit(1))
     if account is None:
         account = people.add_account(
-            session, Place(company), login_name="admin", name="管理者", kana="", role=Role.OPERATOR, actor=actor(), now=now
+            session,
+            Place(company),
+            login_name="admin",
+            name="管理者",
+            kana="",
+            role=Role.OPERATOR,
+            actor=actor(),
+            now=now,
         )
     used = session.scalar(
-        select(activation.Activation.id).where(activation.Activation.account_id == account.id, activation.Activation.used_at.is_not(None))
+        select(activation.Activation.id).where(
+            activation.Activation.account_id == account.id, activation.Activation.used_at.is_not(None)
+        )
     )
     if used:
         return None
@@ -128,11 +139,21 @@ def doctor(*, as_json: bool) -> None:
         settings: Settings = app.extensions["sekisho"].settings
         findings.append(_finding("schema", is_current(db.engine), "run `sekisho db upgrade`"))
         findings += _database_settings()
-        usable = [k for k in list_keys() if k.withdrawn_at is None and k.not_before <= clock.now() and (k.ends_at is None or k.ends_at > clock.now())]
+        usable = [
+            k
+            for k in list_keys()
+            if k.withdrawn_at is None and k.not_before <= clock.now() and (k.ends_at is None or k.ends_at > clock.now())
+        ]
         findings.append(_finding("signing keys", {k.alg for k in usable} >= {"ES256", "RS256"}, "run `sekisho init`"))
         findings.append(_hash_finding(settings))
-        findings.append(_finding("root keys in a file", settings.root_key_file is not None, "the environment is for development (D10)"))
-        findings.append(_finding("issuer is https", settings.issuer.startswith("https://"), "plain http is for this machine only"))
+        findings.append(
+            _finding(
+                "root keys in a file", settings.root_key_file is not None, "the environment is for development (D10)"
+            )
+        )
+        findings.append(
+            _finding("issuer is https", settings.issuer.startswith("https://"), "plain http is for this machine only")
+        )
     show(findings, as_json=as_json)
     if any(f["state"] == "FAIL" for f in findings):
         raise click.exceptions.Exit(1)
@@ -145,13 +166,29 @@ def _finding(what: str, good: bool, cure: str, *, fatal: bool = False) -> dict[s
 def _database_settings() -> list[dict[str, Any]]:
     with reading() as session:
         if db.engine.dialect.name == "sqlite":
-            found = {name: str(session.execute(text(f"PRAGMA {name}")).scalar()) for name in ("journal_mode", "synchronous", "foreign_keys", "quick_check")}
+            found = {
+                name: str(session.execute(text(f"PRAGMA {name}")).scalar())
+                for name in ("journal_mode", "synchronous", "foreign_keys", "quick_check")
+            }
             wanted = {"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "quick_check": "ok"}
         else:
-            found = {name: str(session.execute(text(f"SHOW {name}")).scalar()) for name in ("synchronous_commit", "fsync", "default_transaction_isolation", "data_checksums")}
-            wanted = {"synchronous_commit": "on", "fsync": "on", "default_transaction_isolation": "read committed", "data_checksums": "on"}
+            found = {
+                name: str(session.execute(text(f"SHOW {name}")).scalar())
+                for name in ("synchronous_commit", "fsync", "default_transaction_isolation", "data_checksums")
+            }
+            wanted = {
+                "synchronous_commit": "on",
+                "fsync": "on",
+                "default_transaction_isolation": "read committed",
+                "data_checksums": "on",
+            }
     return [
-        _finding(f"{name} = {found[name]}", found[name] == value, f"set it to {value} (RE-40, RE-41)", fatal=name in {"fsync", "synchronous_commit", "synchronous", "quick_check"})
+        _finding(
+            f"{name} = {found[name]}",
+            found[name] == value,
+            f"set it to {value} (RE-40, RE-41)",
+            fatal=name in {"fsync", "synchronous_commit", "synchronous", "quick_check"},
+        )
         for name, value in wanted.items()
     ]
 
@@ -165,4 +202,4 @@ def _hash_finding(settings: Settings) -> dict[str, Any]:
     cost = Cost(settings.argon2_memory_kib, settings.argon2_time)
     better = max(1, int(250 / max(millis, 1)))
     cure = f"this machine can afford SEKISHO_ARGON2_TIME={settings.argon2_time * min(better, 8)}"
-    return _finding(f"argon2id {cost.text()} takes {millis:.0f} ms", better < 4, cure)  # noqa: PLR2004
+    return _finding(f"argon2id {cost.text()} takes {millis:.0f} ms", better < 4, cure)

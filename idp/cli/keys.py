@@ -58,5 +58,12 @@ def rotate(alg: str, kid: str | None, *, as_json: bool) -> None:
             keep = timedelta(seconds=settings.access_token_s) + SKEW
             made = rotate_jwt_key(services.vault, alg, publish_for=publish, keep_for=keep, now=now)
         with transaction() as session:
-            record(session, Tag.SIGNING_KEY_WITHDRAWN if kid else Tag.SIGNING_KEY_MADE, actor=actor(), now=now, kid=made.kid, withdrawn=kid)
+            record(
+                session,
+                Tag.SIGNING_KEY_WITHDRAWN if kid else Tag.SIGNING_KEY_MADE,
+                actor=actor(),
+                now=now,
+                kid=made.kid,
+                withdrawn=kid,
+            )
         show({"kid": made.kid, "alg": made.alg, "signs_from": made.not_before}, as_json=as_json)

@@ -64,7 +64,9 @@ def export(number: str, file: Path, *, as_json: bool) -> None:
         with reading() as session:
             found = receipts.load(session, number, None)
             proofs = receipts.evidence_of(session, found.revocation.id)
-        signed = pack.sign(pack.build(found, proofs, issuer=services.settings.issuer, now=now), services.signer, now=now)
+        signed = pack.sign(
+            pack.build(found, proofs, issuer=services.settings.issuer, now=now), services.signer, now=now
+        )
         with transaction() as session:
             record(
                 session, Tag.RECEIPT_EXPORTED, actor=actor(), now=now, company_id=found.revocation.company_id,

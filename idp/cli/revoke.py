@@ -28,7 +28,14 @@ from idp.lifecycle.revocation.words import Door, Reason, Scope
 @click.option("--key", help="Idempotency key: the same key is the same revocation (RE-07).")
 @json_option
 def revoke(
-    login: str, store_code: str | None, slug: str | None, login_session_id: str | None, reason: str, key: str | None, *, as_json: bool
+    login: str,
+    store_code: str | None,
+    slug: str | None,
+    login_session_id: str | None,
+    reason: str,
+    key: str | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Stop a person's access, everywhere, or one part of it. Prints the number of the receipt."""
     if sum(option is not None for option in (store_code, slug, login_session_id)) > 1:
@@ -46,7 +53,9 @@ def revoke(
         show(retrying(cut), as_json=as_json)
 
 
-def _target(session: Session, login: str, store_code: str | None, slug: str | None, login_session_id: str | None) -> Target:
+def _target(
+    session: Session, login: str, store_code: str | None, slug: str | None, login_session_id: str | None
+) -> Target:
     account = find(session, login)
     if store_code:
         for assignment, store, _ in people.assignments_of(session, account.id):

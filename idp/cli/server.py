@@ -23,7 +23,7 @@ def serve(host: str | None, port: int | None) -> None:
     Granian(
         "idp.cli.wsgi:app", address=settings.host, port=settings.port, interface=Interfaces.WSGI, workers=settings.web_processes,
         blocking_threads=settings.web_threads, backlog=1024, websockets=False, workers_kill_timeout=30, respawn_failed_workers=True,
-        log_access=False, process_name="sekisho",
+        log_access=False,
     ).serve()  # fmt: skip
 
 

@@ -39,6 +39,7 @@ def find(session: Session, login: str) -> Account:
 
 
 def _code(code: str | None, account: Account) -> str:
+    """The code in groups of five, as it is read aloud; what a claim made the session forget is read again."""
     if code is None:
         raise Conflict("この人の利用は止まっています。", f"account {account.id}")
     return "-".join(code[i : i + 5] for i in range(0, len(code), 5))
@@ -54,7 +55,15 @@ def _code(code: str | None, account: Account) -> str:
 @click.option("--role", type=click.Choice([r.value for r in Role]), default=Role.STAFF.value, show_default=True)
 @json_option
 def add(
-    company_code: str, number: str, name: str, kana: str, store_code: str | None, region_code: str | None, role: str, *, as_json: bool
+    company_code: str,
+    number: str,
+    name: str,
+    kana: str,
+    store_code: str | None,
+    region_code: str | None,
+    role: str,
+    *,
+    as_json: bool,
 ) -> None:
     """Add a person and print the one-time activation code."""
     now = clock.now()
@@ -65,12 +74,24 @@ def add(
             store = people.get_store(session, company.id, store_code, None, Power.HIRE) if store_code else None
             region = people.get_region(session, company.id, region_code) if region_code else None
             account = people.add_account(
-                session, Place(company, store, region), login_name=number, name=name, kana=kana, role=Role(role), actor=actor(), now=now
+                session,
+                Place(company, store, region),
+                login_name=number,
+                name=name,
+                kana=kana,
+                role=Role(role),
+                actor=actor(),
+                now=now,
             )
             life = timedelta(seconds=settings.activation_s)
-            code = activation.issue(session, account.id, purpose="activate", life=life, actor=actor(), now=now)
-        shown = {"login": f"{company.code}/{account.login_name}", "activation_code": _code(code, account), "page": f"{settings.issuer}/e", "valid_until": now + life}
-        show(shown, as_json=as_json)
+            code = _code(
+                activation.issue(session, account.id, purpose="activate", life=life, actor=actor(), now=now), account
+            )
+            login = f"{company.code}/{account.login_name}"
+        show(
+            {"login": login, "activation_code": code, "page": f"{settings.issuer}/e", "valid_until": now + life},
+            as_json=as_json,
+        )
 
 
 @staff.command("list")
@@ -84,7 +105,13 @@ def list_staff(company_code: str, store_code: str, *, ended: bool, as_json: bool
         company = people.get_company(session, company_code)
         store = people.get_store(session, company.id, store_code, None, Power.SEE_PEOPLE)
         rows = people.staff_of(session, store, ended=ended, now=clock.now())
-        show([{"number": a.login_name, "name": a.name, "role": s.role, "ends_at": s.ends_at or a.ends_at} for a, s in rows], as_json=as_json)
+        show(
+            [
+                {"number": a.login_name, "name": a.name, "role": s.role, "ends_at": s.ends_at or a.ends_at}
+                for a, s in rows
+            ],
+            as_json=as_json,
+        )
 
 
 @staff.command("show")
@@ -95,10 +122,26 @@ def show_person(login: str, *, as_json: bool) -> None:
     with product(), reading() as session:
         account = find(session, login)
         places: list[dict[str, Any]] = [
-            {"store": s.code if s else None, "region": r.code if r else None, "role": a.role, "since": a.starts_at, "ended_at": a.ended_at}
+            {
+                "store": s.code if s else None,
+                "region": r.code if r else None,
+                "role": a.role,
+                "since": a.starts_at,
+                "ended_at": a.ended_at,
+            }
             for a, s, r in people.assignments_of(session, account.id)
         ]
-        show({"login": login.upper(), "name": account.name, "kana": account.kana, "epoch": account.epoch, "ends_at": account.ends_at, "assignments": places}, as_json=as_json)
+        show(
+            {
+                "login": login.upper(),
+                "name": account.name,
+                "kana": account.kana,
+                "epoch": account.epoch,
+                "ends_at": account.ends_at,
+                "assignments": places,
+            },
+            as_json=as_json,
+        )
 
 
 @staff.command("reset")
@@ -119,5 +162,10 @@ def _reset(login: str, *, factor: bool, as_json: bool) -> None:
             account = find(session, login)
             if factor:
                 second_factor.remove(session, account.id, actor=actor(), now=now)
-            code = activation.issue(session, account.id, purpose="reset", life=life, actor=actor(), now=now)
-        show({"login": login.upper(), "reset_code": _code(code, account), "page": f"{settings.issuer}/e", "valid_until": now + life}, as_json=as_json)
+            code = _code(
+                activation.issue(session, account.id, purpose="reset", life=life, actor=actor(), now=now), account
+            )
+        show(
+            {"login": login.upper(), "reset_code": code, "page": f"{settings.issuer}/e", "valid_until": now + life},
+            as_json=as_json,
+        )

@@ -207,7 +207,7 @@ def withdraw_jwt_key(vault: Vault, kid: str, *, now: datetime) -> Made | None:
 def make_first_keys(vault: Vault, *, now: datetime) -> list[Made]:
     """The keys that an installation needs before its first request; what exists is left alone, so it may run again."""
     with reading() as session:
-        have = set(session.execute(select(SigningKey.purpose, SigningKey.alg)).tuples())
+        have = {(row.purpose, row.alg) for row in session.execute(select(SigningKey.purpose, SigningKey.alg))}
     made = [make_jwt_key(vault, alg, not_before=now, now=now) for alg in ALGORITHMS if ("jwt", alg) not in have]
     for purpose in SYMMETRIC:
         if (purpose, "HS256") in have:

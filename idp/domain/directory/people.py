@@ -275,7 +275,9 @@ def find_login(session: Session, company_code: str, login_name: str) -> Account 
 
 def get_by_login_name(session: Session, company_id: uuid.UUID, login_name: str) -> Account:
     """The live account with this login name in a company. Raises NotFound."""
-    query = select(Account).where(Account.company_id == company_id, Account.login_name == login_name, Account.ended_at.is_(None))
+    query = select(Account).where(
+        Account.company_id == company_id, Account.login_name == login_name, Account.ended_at.is_(None)
+    )
     return _found(session, query, f"login name {login_name}")
 
 

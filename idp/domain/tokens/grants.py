@@ -74,7 +74,7 @@ def shared_stores(account: Select[tuple[uuid.UUID]]) -> ScalarSelect[int]:
     locked = (
         select(Store.id)
         .join(Assignment, Assignment.store_id == Store.id)
-        .where(Assignment.account_id == account.scalar_subquery(), Assignment.ended_at.is_(None))
+        .where(Assignment.account_id == account.correlate(None).scalar_subquery(), Assignment.ended_at.is_(None))
         .order_by(Store.id)
         .with_for_update(read=True, of=Store)
         .cte("shared_stores")

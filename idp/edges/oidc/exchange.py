@@ -173,7 +173,7 @@ class S256(CodeChallenge):  # type: ignore[misc]
     DEFAULT_CODE_CHALLENGE_METHOD = "S256"
     SUPPORTED_CODE_CHALLENGE_METHOD: ClassVar[list[str]] = ["S256"]
 
-    def get_authorization_code_challenge_method(self, authorization_code: Any) -> str:  # noqa: ARG002
+    def get_authorization_code_challenge_method(self, authorization_code: Any) -> str:
         """Only one exists."""
         return "S256"
 
@@ -192,7 +192,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
             raise InvalidRequestError("redirect_uri is missing or not registered.")
         return str(wanted)
 
-    def query_authorization_code(self, code: str, client: Client) -> Any:  # noqa: ARG002
+    def query_authorization_code(self, code: str, client: Client) -> Any:
         """The code of this client that was read with the client; a used one is a replay (OA-07)."""
         row = self.server.row
         if row.AuthorizationCode is None or row.AuthorizationCode.application_id != client.application.id:
@@ -291,7 +291,7 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]
     TOKEN_ENDPOINT_AUTH_METHODS = METHODS
     server: Exchange
 
-    def authenticate_refresh_token(self, refresh_token: str) -> _Family | None:  # noqa: ARG002
+    def authenticate_refresh_token(self, refresh_token: str) -> _Family | None:
         """The family of a genuine token, read with the client."""
         server = self.server
         if server.refresh is None or server.row.TokenFamily is None:
@@ -370,7 +370,7 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]
             replace(user, scope=scope), nonce=None, asked=frozenset(), refresh_generation=self._generation
         )
 
-    def save_token(self, token: dict[str, Any]) -> None:  # noqa: ARG002
+    def save_token(self, token: dict[str, Any]) -> None:
         """The claim stored everything; here is the audit row."""
         server = self.server
         grant: Grant = self.request.user

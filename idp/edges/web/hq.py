@@ -105,6 +105,7 @@ def new_person(looking: Looking) -> Answer:
                     actor=looking.viewer.actor,
                     now=now,
                 )
+                session.refresh(account)
             return code_page(account, secret, purpose="activate", back="/hq/people")
         except (Invalid, Conflict, Denied) as error:
             form.refuse(error)
@@ -216,6 +217,7 @@ def reset(looking: Looking, account_id: uuid.UUID) -> Answer:
             actor=looking.viewer.actor,
             now=now,
         )
+        session.refresh(account)
     return code_page(account, secret, purpose="reset", back=f"/hq/people/{account_id}")
 
 
@@ -250,6 +252,7 @@ def approve_reinstatement(looking: Looking, account_id: uuid.UUID) -> Answer:
             actor=looking.viewer.actor,
             now=now,
         )
+        session.refresh(account)
     return code_page(account, secret, purpose="activate", back=f"/hq/people/{account_id}")
 
 

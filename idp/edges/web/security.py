@@ -176,7 +176,7 @@ def new_totp() -> Answer:
             )
     else:
         seed = seeds.new_seed()
-        sealed = seeds.seal_seed(seed, ids.new_id(now), account_id, company_id)
+        sealed = seeds.seal_seed(browser.services().vault, seed, ids.new_id(now), account_id, company_id)
         form.sealed.data, form.authenticator_id.data = seeds.to_form(sealed), str(sealed.authenticator_id)
     login_id = f"{looking.login.company_code}/{looking.login.login_name}"
     uri = pyotp.TOTP(seed).provisioning_uri(name=login_id, issuer_name="Sekisho")

@@ -13,7 +13,7 @@ import pyotp
 from idp.domain.authn.second_factor import SealedSeed
 from idp.edges import browser
 from idp.services import record_open
-from vault import Context, IntegrityFailure, Purpose, Sealed, Secret, UnknownSuite
+from vault import Context, IntegrityFailure, Purpose, Sealed, Sealer, Secret, UnknownSuite
 
 
 def _context(authenticator_id: uuid.UUID, account_id: uuid.UUID, company_id: uuid.UUID) -> Context:
@@ -27,9 +27,11 @@ def new_seed() -> str:
     return pyotp.random_base32(32)
 
 
-def seal_seed(seed: str, authenticator_id: uuid.UUID, account_id: uuid.UUID, company_id: uuid.UUID) -> SealedSeed:
+def seal_seed(
+    vault: Sealer, seed: str, authenticator_id: uuid.UUID, account_id: uuid.UUID, company_id: uuid.UUID
+) -> SealedSeed:
     """Seal a seed to the authenticator, account and company it is for."""
-    sealed = browser.services().vault.seal({"seed": Secret(seed)}, _context(authenticator_id, account_id, company_id))
+    sealed = vault.seal({"seed": Secret(seed)}, _context(authenticator_id, account_id, company_id))
     return SealedSeed(authenticator_id, account_id, company_id, sealed.to_bytes())
 
 

@@ -87,6 +87,7 @@ def hire(looking: Looking, code: str) -> Answer:
                     actor=looking.viewer.actor,
                     now=now,
                 )
+                session.refresh(account)
             return code_page(account, secret, purpose="activate", back=f"/store/{store.code}/staff")
         except (Invalid, Conflict, Denied) as error:
             form.refuse(error)
@@ -202,4 +203,5 @@ def reset(looking: Looking, code: str, account_id: uuid.UUID) -> Answer:
             actor=looking.viewer.actor,
             now=now,
         )
+        session.refresh(found.account)
     return code_page(found.account, secret, purpose="reset", back=f"/store/{found.store.code}/staff/{account_id}")

@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Index, LargeBinary, String
+from sqlalchemy import JSON, BigInteger, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from idp.core.db import Base
@@ -35,7 +35,7 @@ class AuditEvent(Base):
     request_id: Mapped[str] = mapped_column(String(32), default="")
     address: Mapped[str] = mapped_column(String(64), default="")
     detail: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
-    leaf_index: Mapped[int | None] = mapped_column(unique=True)
+    leaf_index: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     leaf_hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
 
 

@@ -236,15 +236,12 @@ def _destinations(
     session: Session, apps: ColumnElement[bool], families: ColumnElement[bool]
 ) -> tuple[Destination, ...]:
     """One per application ever entered in this scope, live or long ended: a peer's own login does not end with ours (RV-01)."""
-    until = dict(
-        session.execute(
-            select(TokenFamily.application_id, func.max(TokenFamily.access_until))
-            .where(families)
-            .group_by(TokenFamily.application_id)
-        )
-        .tuples()
-        .all()
+    tokens = session.execute(
+        select(TokenFamily.application_id, func.max(TokenFamily.access_until).label("until"))
+        .where(families)
+        .group_by(TokenFamily.application_id)
     )
+    until = {row.application_id: row.until for row in tokens}
     rows = session.execute(
         select(
             AppSession.application_id, func.max(AppSession.last_issued_at).label("entered_at"), func.count().label("count"),

@@ -46,7 +46,9 @@ def _accounts(session: Session, now: datetime) -> list[tuple[Target, str]]:
 def _assignments(session: Session, now: datetime) -> list[tuple[Target, str]]:
     """An assignment that ends takes the account with it when it was the last one: nobody is left without a place."""
     rows = session.execute(
-        select(Assignment.id, Assignment.account_id, Assignment.epoch).where(Assignment.ended_at.is_(None), Assignment.ends_at <= now).limit(BATCH)
+        select(Assignment.id, Assignment.account_id, Assignment.epoch)
+        .where(Assignment.ended_at.is_(None), Assignment.ends_at <= now)
+        .limit(BATCH)
     ).all()
     found = []
     for row in rows:

@@ -1,0 +1,160 @@
+"""Fixtures: one installation per test, on SQLite and on PostgreSQL, reached over HTTP as people and peers reach it.
+
+A template of each database is migrated and given keys once per run; a test gets a copy. Nothing of ours is patched: time is
+moved with time-machine, and what leaves the process goes through a recording fake of `Outbound`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from idp.app import create_app, create_database_app
+from idp.core.db import db
+from idp.core.keys import make_first_keys
+from idp.core.migrate import upgrade
+from idp.core.settings import Settings
+from idp.services import build_services
+from tests import postgres
+from tests.actors import Browser, World
+from tests.fakes.outbound import RecordingOutbound
+
+ISSUER = "http://localhost:8000"
+REQUIRE_ALL = os.environ.get("SEKISHO_REQUIRE_ALL") == "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register our markers."""
+    config.addinivalue_line("markers", "guards(*sites): this test goes red when one of these claims is removed")
+    config.addinivalue_line("markers", "slow: left out of the default run; a setting asks for it")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A migrated installation with keys: copied, never used."""
+
+    engine: str
+    folder: Path
+    server: postgres.PostgresServer | None = None
+
+
+def settings_for(url: str, folder: Path, **over: object) -> Settings:
+    """Cheap password hashing is not among these: the cost is what the product ships with."""
+    return Settings(
+        environment="development", issuer=str(over.pop("issuer", ISSUER)), database_url=url,
+        root_key=base64.b64encode(hashlib.sha256(b"the root key of the tests").digest()).decode(), root_key_file=None,
+        pepper_file=folder / "pepper", jwks_cache_s=10, **over,
+    )  # fmt: skip
+
+
+def _fill(settings: Settings) -> None:
+    app = create_database_app(settings)
+    with app.app_context():
+        upgrade(db.engine)
+        make_first_keys(build_services(settings).vault, now=datetime(2026, 1, 1, tzinfo=UTC))
+        for engine in db.engines.values():
+            engine.dispose()
+
+
+def _pepper(folder: Path) -> None:
+    path = folder / "pepper"
+    path.touch(mode=0o600)
+    path.write_text(f"1 {base64.b64encode(b'p' * 32).decode()}\n", encoding="ascii")
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    """One migrated SQLite file."""
+    folder = tmp_path_factory.mktemp("sqlite")
+    _pepper(folder)
+    _fill(settings_for(f"sqlite:///{folder}/template.sqlite", folder))
+    return Template("sqlite", folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
+    """One throw-away server with a migrated template database."""
+    if reason := postgres.why_not():
+        if REQUIRE_ALL:
+            pytest.fail(f"PostgreSQL is required in this run: {reason}")
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("postgres")
+    _pepper(folder)
+    server = postgres.PostgresServer()
+    try:
+        _fill(settings_for(server.create_template("template_sekisho"), folder))
+        yield Template("postgresql", folder, server)
+    finally:
+        server.stop()
+
+
+@dataclass(frozen=True)
+class Database:
+    """A fresh copy of an installation: its URL and the folder with its pepper."""
+
+    engine: str
+    url: str
+    folder: Path
+
+    def settings(self, **over: object) -> Settings:
+        """Settings of an installation on this database."""
+        return settings_for(self.url, self.folder, **over)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database of its own for one test; every test that takes it runs on both engines (D2)."""
+    if request.param == "sqlite":
+        template: Template = request.getfixturevalue("sqlite_template")
+        shutil.copy(template.folder / "template.sqlite", tmp_path / "test.sqlite")
+        yield Database("sqlite", f"sqlite:///{tmp_path}/test.sqlite", template.folder)
+        return
+    template = request.getfixturevalue("postgres_template")
+    assert template.server is not None
+    name = f"t{os.getpid()}_{abs(hash(request.node.nodeid)) % 10**12}"
+    url = template.server.create_database(name, "template_sekisho")
+    yield Database("postgresql", url, template.folder)
+    template.server.drop_database(name)
+
+
+@pytest.fixture
+def outbound() -> RecordingOutbound:
+    """What leaves the process, recorded; a test says what each peer answers."""
+    return RecordingOutbound()
+
+
+def dispose(app: Flask) -> None:
+    """Close every connection of an application, so that its database can be dropped."""
+    with app.app_context():
+        for engine in db.engines.values():
+            engine.dispose()
+
+
+@pytest.fixture
+def app(database: Database, outbound: RecordingOutbound) -> Iterator[Flask]:
+    """The product, with a recording outbound client."""
+    made = create_app(database.settings(), outbound=outbound)
+    yield made
+    dispose(made)
+
+
+@pytest.fixture
+def world(app: Flask) -> World:
+    """Two companies with stores, and ways to add people and applications."""
+    return World(app)
+
+
+@pytest.fixture
+def browser(app: Flask) -> Iterator[Browser]:
+    """A person's browser: cookies, forms, redirects followed by hand."""
+    with Browser(app) as made:
+        yield made
