@@ -14,11 +14,9 @@ from typing import Any
 from flask import Flask, g, render_template, request
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from jinja2 import StrictUndefined
-from sqlalchemy import text
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from idp.core import db as database
 from idp.core.db import RESERVED, db, engine_options, prepare_engine
 from idp.core.errors import SekishoError, Throttled
 from idp.core.outbound import Outbound
@@ -143,14 +141,16 @@ def _register_errors(app: Flask) -> None:
 
     @app.errorhandler(CSRFError)
     def _csrf(_error: CSRFError) -> Any:
-        return _error_page(400, language.text("画面の期限が切れました。もう一度送ってください。")), 400
+        return _error_page(400, ""), 400
 
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Any:
         status = error.code or 500
         if 300 <= status < 400:
             return error
-        return _error_page(status, ""), status
+        if status >= 500:
+            return render_template("errors/500.html"), status
+        return _error_page(404 if status == 405 else status, ""), status
 
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Any:
@@ -159,14 +159,12 @@ def _register_errors(app: Flask) -> None:
 
 
 def _error_page(status: int, public: str, retry_after_s: int | None = None) -> str:
+    """The page of an error. Its sentence is the error's own; English stands beside it, since the language may be unknown."""
     page = ERROR_PAGES.get(status, "errors/error.html")
-    if status == 400 and public and "期限" not in public and "古く" not in public:
-        page = "errors/error.html"
-    message = language.text(public) if public else ""
-    return render_template(page, status=status, message=message, retry_after=retry_after_s, seconds=retry_after_s)
-
-
-def database_answers() -> bool:
-    """One cheap read, for readiness."""
-    with database.reading() as session:
-        return session.execute(text("SELECT 1")).scalar_one() == 1
+    text = language.text(public) if public else ""
+    if status == 400:
+        page = "errors/error.html" if text else "errors/400_form_expired.html"
+    return render_template(
+        page, retry_after_s=retry_after_s or 30, missing=text or None, who=None, title=language.text("この操作はできませんでした"),
+        text=text or language.text("もどって、もう一度試してください。"), kept=[], action="",
+    )  # fmt: skip

@@ -84,10 +84,14 @@ class _Forms(HTMLParser):
 class Browser:
     """One browser profile: cookies kept, forms read from pages, same-origin headers sent."""
 
-    def __init__(self, app: Flask | None = None, *, base_url: str = "http://localhost:8000", address: str = "127.0.0.1") -> None:
+    def __init__(
+        self, app: Flask | None = None, *, base_url: str = "http://localhost:8000", address: str = "127.0.0.1"
+    ) -> None:
         transport = httpx2.WSGITransport(app=app, remote_addr=address) if app is not None else None
         self.base_url = base_url
-        self.http = httpx2.Client(base_url=base_url, transport=transport, timeout=30, headers={"User-Agent": "test browser"})
+        self.http = httpx2.Client(
+            base_url=base_url, transport=transport, timeout=30, headers={"User-Agent": "test browser"}
+        )
         self.page: httpx2.Response | None = None
 
     def __enter__(self) -> Browser:
@@ -108,7 +112,7 @@ class Browser:
     def _follow(self, answer: httpx2.Response, *, follow: bool) -> httpx2.Response:
         for _ in range(10):
             location = answer.headers.get("location", "")
-            if not follow or not answer.has_redirect_location or not (location.startswith("/") or location.startswith(self.base_url)):
+            if not follow or not answer.has_redirect_location or not location.startswith(("/", self.base_url)):
                 break
             answer = self.http.get(location)
         self.page = answer
@@ -194,7 +198,11 @@ class RelyingParty:
 
     def authorization_url(self, **extra: str | None) -> str:
         """A fresh authorization request. extra: parameters to add, replace, or, with None, leave out."""
-        self.state, self.nonce, self.verifier = secrets.token_urlsafe(16), secrets.token_urlsafe(16), secrets.token_urlsafe(48)
+        self.state, self.nonce, self.verifier = (
+            secrets.token_urlsafe(16),
+            secrets.token_urlsafe(16),
+            secrets.token_urlsafe(48),
+        )
         challenge = base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
         params: dict[str, str | None] = {
             "response_type": "code", "client_id": self.client_id, "redirect_uri": self.redirect_uri, "scope": "openid profile",
@@ -228,7 +236,15 @@ class RelyingParty:
 
     def redeem(self, code: str, **over: str) -> httpx2.Response:
         """Exchange a code."""
-        return self.token(**{"grant_type": "authorization_code", "code": code, "redirect_uri": self.redirect_uri, "code_verifier": self.verifier, **over})
+        return self.token(
+            **{
+                "grant_type": "authorization_code",
+                "code": code,
+                "redirect_uri": self.redirect_uri,
+                "code_verifier": self.verifier,
+                **over,
+            }
+        )
 
     def refresh(self, refresh_token: str, **over: str) -> httpx2.Response:
         """Refresh."""
@@ -264,13 +280,17 @@ class World:
         with app.app_context():
             self.services.signer.refresh(now=now)
             with transaction() as session:
-                platform = people.add_company(session, code="SEKISHO", name="運用", actor=CLI, now=now, is_platform=True)
+                platform = people.add_company(
+                    session, code="SEKISHO", name="運用", actor=CLI, now=now, is_platform=True
+                )
                 del platform
                 for code, name, stores in (("AOBA", "あおばストア", ("S1", "S2")), ("HOSHI", "ほし書店", ("H1",))):
                     company = people.add_company(session, code=code, name=name, actor=CLI, now=now)
                     region = people.add_region(session, company, code="TOKYO", name="東京", actor=CLI, now=now)
                     for store in stores:
-                        people.add_store(session, company, code=store, name=f"{store}店", actor=CLI, now=now, region=region)
+                        people.add_store(
+                            session, company, code=store, name=f"{store}店", actor=CLI, now=now, region=region
+                        )
 
     def person(
         self, number: str = "0413", *, company: str = "AOBA", store: str | None = "S1", role: Role = Role.STAFF, name: str = "山本 健",
@@ -284,14 +304,28 @@ class World:
         with self.app.app_context():
             with transaction() as session:
                 owner = people.get_company(session, company)
-                place = Place(owner, people.get_store(session, owner.id, store, None, Power.HIRE)) if store else Place(owner)
+                place = (
+                    Place(owner, people.get_store(session, owner.id, store, None, Power.HIRE))
+                    if store
+                    else Place(owner)
+                )
                 if role is Role.AREA_MANAGER:
                     place = Place(owner, region=people.get_region(session, owner.id, "TOKYO"))
                 account = people.add_account(
-                    session, place, login_name=number, name=name, kana=kana, role=role, actor=CLI, now=now, ends_at=ends_at
+                    session,
+                    place,
+                    login_name=number,
+                    name=name,
+                    kana=kana,
+                    role=role,
+                    actor=CLI,
+                    now=now,
+                    ends_at=ends_at,
                 )
                 account_id = account.id
-                code = activation.issue(session, account_id, purpose="activate", life=timedelta(hours=1), actor=CLI, now=now)
+                code = activation.issue(
+                    session, account_id, purpose="activate", life=timedelta(hours=1), actor=CLI, now=now
+                )
             verifier = self.services.hasher.make(password)
             with transaction() as session:
                 waiting = activation.find(session, code or "", now=now)
@@ -310,7 +344,14 @@ class World:
         sealed = seeds.seal_seed(self.services.vault, secret, ids.new_id(now), account_id, row.company_id)
         with transaction() as session:
             codes = second_factor.add_totp(
-                session, account_id, authenticator_id=sealed.authenticator_id, sealed=sealed.sealed, step=0, epoch=row.epoch, actor=CLI, now=now
+                session,
+                account_id,
+                authenticator_id=sealed.authenticator_id,
+                sealed=sealed.sealed,
+                step=0,
+                epoch=row.epoch,
+                actor=CLI,
+                now=now,
             )
         assert codes is not None
         return secret
@@ -334,16 +375,33 @@ class World:
         })  # fmt: skip
         with self.app.app_context(), transaction() as session:
             owner = people.get_company(session, company).id if company else None
-            made = registry.add_relying_party(session, wish, slug=slug, company_id=owner, loopback=True, actor=CLI, now=clock.now())
+            made = registry.add_relying_party(
+                session, wish, slug=slug, company_id=owner, loopback=True, actor=CLI, now=clock.now()
+            )
             for role in grant_roles:
                 registry.grant(
-                    session, made.application, subject_kind="role", subject_id=None, role=role.value, functions=functions, company_id=None,
-                    actor=CLI, now=clock.now(),
+                    session,
+                    made.application,
+                    subject_kind="role",
+                    subject_id=None,
+                    role=role.value,
+                    functions=functions,
+                    company_id=None,
+                    actor=CLI,
+                    now=clock.now(),
                 )
             found = (made.relying_party.client_id, made.application.id)
         http = httpx2.Client(base_url="http://localhost:8000", transport=httpx2.WSGITransport(app=self.app), timeout=30)
         return RelyingParty(
-            http, "http://localhost:8000", found[0], made.secret, wish.redirect_uris[0], wish.backchannel_logout_uri, found[1], slug, wish.auth_method
+            http,
+            "http://localhost:8000",
+            found[0],
+            made.secret,
+            wish.redirect_uris[0],
+            wish.backchannel_logout_uri,
+            found[1],
+            slug,
+            wish.auth_method,
         )
 
     def deliver(self) -> None:

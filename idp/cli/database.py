@@ -19,6 +19,7 @@ from idp.core.keys import list_keys, make_first_keys
 from idp.core.migrate import is_current, upgrade
 from idp.core.settings import Settings
 from idp.domain.authn import activation
+from idp.domain.authn.models import Activation
 from idp.domain.authn.passwords import Cost
 from idp.domain.directory import people
 from idp.domain.directory.models import Account, Company
@@ -104,9 +105,7 @@ def _setup_code(session: Any, *, now: datetime) -> str | None:
             now=now,
         )
     used = session.scalar(
-        select(activation.Activation.id).where(
-            activation.Activation.account_id == account.id, activation.Activation.used_at.is_not(None)
-        )
+        select(Activation.id).where(Activation.account_id == account.id, Activation.used_at.is_not(None))
     )
     if used:
         return None

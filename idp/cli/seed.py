@@ -18,7 +18,7 @@ from idp.domain.authn import activation, second_factor
 from idp.domain.directory import people
 from idp.domain.directory.models import Account, Company
 from idp.domain.directory.people import Place
-from idp.domain.directory.roles import ROLES, Role
+from idp.domain.directory.roles import ROLES, Power, Role
 from idp.edges.web import seeds
 from idp.services import Services
 
@@ -114,7 +114,7 @@ def _person(services: Services, person: Person, *, now: datetime) -> dict[str, A
 
 def _place(session: Any, company: Company, person: Person) -> Place:
     if person.store is not None:
-        return Place(company, people.get_store(session, company.id, person.store, None, people.Power.HIRE))
+        return Place(company, people.get_store(session, company.id, person.store, None, Power.HIRE))
     if person.role is Role.AREA_MANAGER:
         return Place(company, region=people.get_region(session, company.id, REGIONS[person.company][0]))
     return Place(company)

@@ -47,7 +47,7 @@ def fold_typed_code(text: str) -> str:
     """Undo what people and input methods do to a typed code: full-width forms, lower case, spaces, hyphens, O for 0."""
     folded = unicodedata.normalize("NFKC", text).upper()
     kept = "".join(c for c in folded if c.isalnum())
-    return kept.translate(str.maketrans({"O": "0", "I": "1", "L": "1"}))
+    return kept.translate(str.maketrans("OIL", "011"))
 
 
 def digest(secret: str) -> bytes:

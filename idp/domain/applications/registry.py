@@ -333,10 +333,18 @@ def tiles(session: Session, account_id: uuid.UUID, company_id: uuid.UUID, *, now
 
 def subject_name(session: Session, entitlement: Entitlement) -> str:
     """The subject of an entitlement as people know it: a code and a name; empty for a role."""
-    table = {"company": Company, "region": Region, "store": Store, "account": Account}.get(entitlement.subject_kind)
-    if table is None or entitlement.subject_id is None:
+    subject_id = entitlement.subject_id
+    if subject_id is None:
         return ""
-    found = session.get(table, entitlement.subject_id)
-    if found is None:
-        return ""
-    return f"{found.login_name if isinstance(found, Account) else found.code} {found.name}"
+    if entitlement.subject_kind == "account":
+        person = session.get(Account, subject_id)
+        return f"{person.login_name} {person.name}" if person else ""
+    place: Company | Region | Store | None = None
+    match entitlement.subject_kind:
+        case "company":
+            place = session.get(Company, subject_id)
+        case "region":
+            place = session.get(Region, subject_id)
+        case "store":
+            place = session.get(Store, subject_id)
+    return f"{place.code} {place.name}" if place else ""

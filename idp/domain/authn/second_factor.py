@@ -45,7 +45,7 @@ def seed_of(session: Session, account_id: uuid.UUID) -> SealedSeed | None:
             Authenticator.confirmed_at.is_not(None), Authenticator.ended_at.is_(None),
         )
     ).one_or_none()  # fmt: skip
-    return SealedSeed(*row) if row else None
+    return SealedSeed(row[0], row[1], row[2], row[3] or b"") if row else None
 
 
 def matching_step(seed: str, code: str, *, now: datetime) -> int | None:

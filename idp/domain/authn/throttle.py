@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from idp.core import ids
@@ -58,7 +58,7 @@ def count_failure(
     ).scalar_one()
     if count % tries == 0:
         length = min(pause * 2 ** min(count // tries - 1, 16), LONGEST)
-        change(session, Throttle.__table__.update().where(Throttle.key == counter).values(blocked_until=now + length))
+        change(session, update(Throttle).where(Throttle.key == counter).values(blocked_until=now + length))
 
 
 def forget(session: Session, counter: str) -> None:

@@ -312,7 +312,7 @@ def get_account(session: Session, account_id: uuid.UUID, viewer: Viewer | None, 
     return _found(session, query, f"account {account_id}")
 
 
-def _found(session: Session, query: Select[tuple[T]], what: str) -> T:
+def _found(session: Session, query: Select[T], what: str) -> T:
     row = session.scalar(query)
     if row is None:
         raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", what)

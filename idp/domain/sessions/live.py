@@ -9,9 +9,10 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, exists, select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from idp.core import ids
 from idp.core.db import claim, insert_into
@@ -31,7 +32,7 @@ def login_session_alive(now: datetime) -> tuple[ColumnElement[bool], ...]:
     return (LoginSession.ended_at.is_(None), LoginSession.ends_at > now, LoginSession.idle_until > now)
 
 
-def owner_alive(account_id: ColumnElement[uuid.UUID], now: datetime) -> ColumnElement[bool]:
+def owner_alive(account_id: InstrumentedAttribute[uuid.UUID], now: datetime) -> ColumnElement[bool]:
     """The account behind a row is live, and so is its company."""
     return exists(
         select(Account.id)
@@ -70,7 +71,7 @@ class LiveLogin:
     ends_at: datetime
 
 
-LOGIN_COLUMNS = (
+LOGIN_COLUMNS: tuple[Any, ...] = (
     LoginSession.id, LoginSession.account_id, LoginSession.company_id, Company.code.label("company_code"),
     Company.name.label("company_name"), Account.name.label("account_name"), Account.login_name, Account.subject,
     Account.locale, Account.epoch, LoginSession.acr, LoginSession.amr, LoginSession.auth_time, LoginSession.last_seen_at,
@@ -91,7 +92,7 @@ def look(session: Session, cookie: str, *, now: datetime) -> LiveLogin | None:
             Company.ended_at.is_(None),
         )
     ).one_or_none()
-    return LiveLogin(*row[:11], tuple(row.amr), *row[12:]) if row else None
+    return LiveLogin(**{**row._asdict(), "amr": tuple(row.amr)}) if row else None
 
 
 def touch(session: Session, live: LiveLogin, *, now: datetime) -> bool:

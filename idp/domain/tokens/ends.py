@@ -155,7 +155,7 @@ def told(session: Session, *which: ColumnElement[bool]) -> Sequence[Told]:
     return [Told(row.id, row.application_id) for row in rows]
 
 
-def _end_below(session: Session, app_sessions: Select[tuple[uuid.UUID]], *, reason: str, now: datetime) -> None:
+def _end_below(session: Session, app_sessions: Select[uuid.UUID], *, reason: str, now: datetime) -> None:
     end_codes(session, AuthorizationCode.app_session_id.in_(app_sessions), now=now)
     end_families(
         session, TokenFamily.app_session_id.in_(app_sessions), TokenFamily.offline.is_(False), reason=reason, now=now

@@ -66,7 +66,7 @@ def _unb64(text: str) -> bytes:
 # --- shared rows ---------------------------------------------------------------------------------------------------
 
 
-def shared_stores(account: Select[tuple[uuid.UUID]]) -> ScalarSelect[int]:
+def shared_stores(account: Select[uuid.UUID]) -> ScalarSelect[int]:
     """A scalar that takes the stores of an account FOR SHARE and counts them: part of the first statement of an issuance.
 
     Store before account in the lock order, and no statement of its own. account: a SELECT of one account id.
@@ -202,7 +202,7 @@ CLIENT_COLUMNS = (
 )  # fmt: skip
 
 
-def client_query(client_id: str) -> Select[Any]:
+def client_query(client_id: str) -> Any:
     """A client and its application, whose shared row is taken (lock order 1)."""
     return (
         select(*CLIENT_COLUMNS)

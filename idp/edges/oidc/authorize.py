@@ -264,7 +264,11 @@ class FrontDoor(Exchange):
             return self.client if self.client.client_id == client_id else None
         digest = ids.digest(browser.read_cookie(browser.LOGIN_COOKIE))
         company = (
-            select(Company.id).where(Company.id == LoginSession.company_id).with_for_update(read=True).correlate(LoginSession).scalar_subquery()
+            select(Company.id)
+            .where(Company.id == LoginSession.company_id)
+            .with_for_update(read=True)
+            .correlate(LoginSession)
+            .scalar_subquery()
         )
         query = (
             grants.client_query(client_id)
@@ -287,7 +291,7 @@ class FrontDoor(Exchange):
             )  # fmt: skip
         return self.client
 
-    def create_oauth2_request(self, request: Request) -> Request:  # type: ignore[override]
+    def create_oauth2_request(self, request: Request) -> Request:
         """Ours is one already, and carries no code to redeem."""
         return request
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from authlib.oauth2.rfc6749 import ClientMixin, OAuth2Payload, OAuth2Request
-from werkzeug.datastructures import MultiDict
+from werkzeug.datastructures import Headers, MultiDict
 
 from idp.core import ids
 from idp.domain.applications.decide import ApplicationFacts
@@ -118,14 +117,15 @@ class Payload(OAuth2Payload):  # type: ignore[misc]
 class Request(OAuth2Request):  # type: ignore[misc]
     """What Authlib's grants read. headers: any mapping with the names as sent."""
 
-    def __init__(self, method: str, uri: str, values: MultiDict[str, str], headers: Mapping[str, str]) -> None:
+    def __init__(self, method: str, uri: str, values: MultiDict[str, str], headers: Headers) -> None:
         super().__init__(method, uri, headers=dict(headers))
         self.payload = Payload(values)
 
     @property
     def form(self) -> dict[str, str]:
         """The body's parameters, for the token endpoint."""
-        return self.payload.data  # type: ignore[no-any-return]
+        found: dict[str, str] = self.payload.data
+        return found
 
 
 def repeated(values: MultiDict[str, str]) -> str | None:

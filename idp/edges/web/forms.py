@@ -40,7 +40,7 @@ class Form(FlaskForm):  # type: ignore[misc]
         if field is not None:
             field.errors = [*field.errors, message]
         else:
-            self.form_errors = [*self.form_errors, message]
+            self.form_errors: list[str] = [*self.form_errors, message]
 
 
 def lazy(message: str) -> Any:
@@ -54,6 +54,9 @@ class _Lazy:
 
     def __str__(self) -> str:
         return language.text(self._message)
+
+    def __mod__(self, values: Any) -> str:
+        return f"{str(self) % values}"
 
     def __html__(self) -> str:
         return str(escape(str(self)))

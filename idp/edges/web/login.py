@@ -23,6 +23,7 @@ from idp.core.errors import Invalid, Throttled
 from idp.domain.authn import activation, passwords, second_factor, throttle
 from idp.domain.authn import login as authn
 from idp.domain.authn.login import AAL1, AAL2, Candidate
+from idp.domain.authn.models import PendingLogin
 from idp.domain.directory import scope
 from idp.domain.directory.people import claim_account, share_company
 from idp.domain.directory.roles import needs_second_factor
@@ -310,9 +311,7 @@ def _second_factor(*, recovery: bool) -> Answer:
     return render_template(page, form=form), 401 if form.is_submitted() else 200
 
 
-def _finish(
-    pending: second_factor.PendingLogin, seed: second_factor.SealedSeed, step: int | None, form: CodeForm
-) -> Answer | None:
+def _finish(pending: PendingLogin, seed: second_factor.SealedSeed, step: int | None, form: CodeForm) -> Answer | None:
     """Company, account at its epoch, code claimed, unfinished login used up, login session: in the lock order."""
     now, account_id = browser.now(), pending.account_id
     with transaction() as session:

@@ -244,7 +244,7 @@ def _destinations(
     until = {row.application_id: row.until for row in tokens}
     rows = session.execute(
         select(
-            AppSession.application_id, func.max(AppSession.last_issued_at).label("entered_at"), func.count().label("count"),
+            AppSession.application_id, func.max(AppSession.last_issued_at).label("entered_at"),
             Application.session_life_s, RelyingParty.backchannel_logout_uri,
         )
         .join(Application, Application.id == AppSession.application_id)
@@ -260,7 +260,6 @@ def _destinations(
             tell=row.backchannel_logout_uri is not None,
             session_life=timedelta(seconds=row.session_life_s) if row.session_life_s else None,
             access_until=until.get(row.application_id),
-            app_sessions=row.count,
         )
         for row in rows
     )

@@ -26,7 +26,6 @@ class Destination:
     tell: bool
     session_life: timedelta | None
     access_until: datetime | None
-    app_sessions: int
 
 
 @dataclass(frozen=True)
