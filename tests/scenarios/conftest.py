@@ -1,0 +1,119 @@
+"""The product as a newcomer starts it, and a real browser in front of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+START_S = 90
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A running demo: what its JSON file says."""
+
+    world: dict[str, Any]
+
+    @property
+    def issuer(self) -> str:
+        """Address of the login pages."""
+        return str(self.world["issuer"])
+
+    @property
+    def console(self) -> str:
+        """Address of the reference console."""
+        return str(self.world["console"]["url"])
+
+    def person(self, login: str) -> dict[str, Any]:
+        """Login, password and, where there is one, TOTP secret of somebody."""
+        return next(p for p in self.world["people"] if p["login"] == login)
+
+
+def _free_port() -> int:
+    """A port P such that P and P+10 are free."""
+    for _ in range(50):
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            if port > 64000:
+                continue
+            try:
+                second.bind(("127.0.0.1", port + 10))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no two free ports")
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """`sekisho demo` as a process of its own, stopped with Ctrl-C as a person would; it must then leave with status 0."""
+    folder = tmp_path_factory.mktemp("demo")
+    file = folder / "demo.json"
+    with (folder / "out.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "idp.cli", "demo", "--port", str(_free_port()), "--data", str(folder / "data"), "--json", str(file)],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + START_S
+        while "Ctrl-C" not in (folder / "out.log").read_text(encoding="utf-8"):
+            assert process.poll() is None, (folder / "out.log").read_text(encoding="utf-8")
+            assert time.monotonic() < deadline, "the demo did not come up"
+            time.sleep(0.2)
+        yield Demo(json.loads(file.read_text(encoding="utf-8")))
+    finally:
+        process.send_signal(signal.SIGINT)
+        status = process.wait(60)
+    assert status == 0, (folder / "out.log").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One real browser for the run."""
+    found = shutil.which("chromium") or shutil.which("google-chrome-stable")
+    if found is None:
+        if os.environ.get("SEKISHO_REQUIRE_ALL") == "1":
+            pytest.fail("a browser is required in this run: install chromium")
+        pytest.skip("no chromium")
+    with sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+        )
+        yield browser
+        browser.close()
+
+
+class Person:
+    """One person at one device: a browser profile of their own. Fails on any violation of the content security policy."""
+
+    def __init__(self, browser: Browser, *, width: int = 1280, height: int = 900, locale: str = "ja-JP") -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": height}, locale=locale)
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", self._listen)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _listen(self, message: ConsoleMessage) -> None:
+        text = message.text
+        if message.type == "error" and ("Content Security Policy" in text or "TrustedHTML" in text):
+            self.complaints.append(text)
+
+    def close(self) -> None:
+        """Leave; a complaint of the browser is a failure."""
+        self.context.close()
+        assert not self.complaints, self.complaints
