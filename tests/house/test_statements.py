@@ -1,0 +1,246 @@
+"""Statements per request are a budget (performance.md 4.1), and nothing slow happens while a connection is held (RE-20).
+
+A request's cost is its statements: one more of them on the token endpoint is the difference between the aim and the must.
+The counts are exact where the page is ours to shape, so that a change shows up here and is either wanted or a mistake.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import time_machine
+from flask import Flask
+from sqlalchemy import event, select
+
+from idp.core.db import RESERVED, db, reading, transaction
+from idp.domain.authn import activation
+from idp.domain.authn.passwords import Cost, Hasher
+from idp.domain.directory.models import Account
+from idp.domain.directory.roles import Role
+from idp.services import Services, read_peppers
+from tests.actors import CLI, Browser, Person, RelyingParty, World, receipt_number, utc
+from tests.conftest import Database
+
+NOW = utc(2026, 11, 24, 1, 0)
+FRAME = ("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SAVEPOINT", "RELEASE")
+
+# --- counting ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def counting(app: Flask) -> Iterator[list[str]]:
+    """The statements that reach the database, of every engine of the application, without the frame of a transaction."""
+    seen: list[str] = []
+
+    def before(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.lstrip().upper().startswith(FRAME):
+            seen.append(statement)
+
+    with app.app_context():
+        engines = list(db.engines.values())
+    assert len(engines) == 2, "the reserved pool is an engine of its own (RE-46)"
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", before)
+    try:
+        yield seen
+    finally:
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", before)
+
+
+def count(app: Flask, act: Callable[[], Any], *, status: int = 200) -> int:
+    """How many statements one request needs. It must also succeed: a refusal is cheap."""
+    with counting(app) as seen:
+        answer = act()
+    assert answer.status_code == status, (answer.status_code, answer.text[:500])
+    return len(seen)
+
+
+def test_hot_paths_stay_inside_their_statements(world: World) -> None:
+    """performance.md 4.1: authorize ≤ 6, token ≤ 6, refresh ≤ 4, userinfo ≤ 2; discovery and key set none at all."""
+    app, staff = world.app, world.person()
+    web, native = world.application("points"), world.application("native", auth_method="none", redirect_uris=("https://native.example/cb",))
+    with time_machine.travel(NOW, tick=False), Browser(app) as phone:
+        phone.log_in(staff)
+        web.log_in(phone)  # warm: signing keys are read every 10 seconds, the refresh key once per process
+        for party in (web, native):
+            for _ in range(2):  # the second time, the app session exists already
+                assert count(app, lambda p=party: phone.get(p.authorization_url(), follow=False), status=303) <= 6
+            code = party.answer(phone.page)["code"]  # type: ignore[arg-type]
+            answers: list[Any] = []
+            assert count(app, lambda p=party, c=code, a=answers: _keep(a, p.redeem(c))) <= 6
+            tokens = answers[0].json()
+            assert count(app, lambda p=party, t=tokens: _keep(answers, p.refresh(t["refresh_token"]))) <= 4
+            assert (answers[1].json()["refresh_token"] == tokens["refresh_token"]) is (party is web), "rotation: public only"
+            assert count(app, lambda p=party, t=tokens: p.userinfo(t["access_token"])) <= 2
+        assert count(app, lambda: web.http.get("/.well-known/openid-configuration")) == 0
+        assert count(app, lambda: web.http.get("/oidc/jwks")) == 0
+        assert count(app, lambda: web.http.get("/healthz")) == 0
+
+
+def _keep(answers: list[Any], answer: Any) -> Any:
+    answers.append(answer)
+    return answer
+
+
+#: what each page needs today: the live check is two (session, standings); tiles one; a login reads two and writes three
+PAGES = {"portal": 3, "login page": 0, "login": 7, "wrong password": 6, "second factor": 1}
+
+
+def test_pages_need_a_stated_number_of_statements(world: World) -> None:
+    """A page costs its live check and what it shows; a login its read, its claim and its rows (house.md 4)."""
+    app, staff, admin = world.app, world.person(), world.person("hq1", role=Role.HQ_ADMIN)
+    world.application("points")
+    found: dict[str, int] = {}
+    with time_machine.travel(NOW, tick=False), Browser(app) as phone, Browser(app) as desk:
+        phone.get("/status")
+        found["login page"] = count(app, lambda: phone.get("/login"))
+        wrong = {"login_id": staff.login, "password": "not the one they chose"}
+        found["wrong password"] = count(app, lambda: phone.submit(**wrong), status=401)
+        phone.get("/login")
+        found["login"] = count(app, lambda: phone.submit(login_id=staff.login, password=staff.password, follow=False), status=303)
+        found["portal"] = count(app, lambda: phone.get("/"))
+        desk.get("/login")
+        desk.submit(login_id=admin.login, password=admin.password)
+        assert "/login/totp" in str(desk.page.url)  # type: ignore[union-attr]
+        found["second factor"] = count(app, lambda: desk.submit(code=admin.code(), follow=False), status=303)
+    assert found == PAGES
+
+
+# --- a cut ---------------------------------------------------------------------------------------------------------
+
+
+def _live_things(app: Flask, person: Person, parties: list[RelyingParty], logins: int) -> None:
+    """Log a person in that often, and into every application from each login: logins × (1 + 2 × applications) live rows."""
+    for _ in range(logins):
+        with Browser(app) as phone:
+            phone.log_in(person)
+            for party in parties:
+                party.log_in(phone)
+
+
+def test_a_cut_costs_by_destinations_not_by_sessions(world: World) -> None:
+    """A person with 50 live things is cut with as many statements as one with five: ends are set-based (house.md 6).
+
+    Only destinations add statements: a line of the receipt and a delivery each.
+    """
+    app = world.app
+    few, many, wide = (world.person(number) for number in ("0413", "0414", "0415"))
+    manager = world.person("0101", role=Role.STORE_MANAGER, name="鈴木 一郎")
+    parties = [world.application(slug) for slug in ("points", "rota", "till")]
+    with time_machine.travel(NOW, tick=False), Browser(app) as desk:
+        _live_things(app, few, parties[:2], logins=1)
+        _live_things(app, many, parties[:2], logins=10)
+        _live_things(app, wide, parties, logins=1)
+        desk.log_in(manager)
+        cost: dict[str, int] = {}
+        for person in (few, many, wide):
+            desk.get(f"/store/S1/staff/{person.id}/stop")
+            cost[person.login_name] = count(app, lambda: desk.submit(follow=False), status=303)
+            assert receipt_number(desk.page)  # type: ignore[arg-type]
+    assert cost["0414"] == cost["0413"], "one statement per kind, however many rows"
+    assert 0 < cost["0415"] - cost["0413"] <= 5, "a destination is a few rows, and grows nothing else"
+
+
+# --- hashing -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Held:
+    """How many connections each thread holds, over every pool of an application."""
+
+    by_thread: Counter[int] = field(default_factory=Counter)
+
+    def out(self, *_: Any) -> None:
+        """A connection left the pool."""
+        self.by_thread[threading.get_ident()] += 1
+
+    def back(self, *_: Any) -> None:
+        """It came back."""
+        self.by_thread[threading.get_ident()] -= 1
+
+    @property
+    def here(self) -> int:
+        """Held by this thread now."""
+        return self.by_thread[threading.get_ident()]
+
+
+class WatchingHasher(Hasher):
+    """The real hasher, which notes what its thread holds while it works."""
+
+    def __init__(self, held: Held, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.held = held
+        self.made: list[int] = []
+        self.checked: list[int] = []
+
+    def make(self, password: str) -> str:
+        """See Hasher."""
+        self.made.append(self.held.here)
+        return super().make(password)
+
+    def check(self, password: str, verifier: str | None) -> bool:
+        """See Hasher."""
+        self.checked.append(self.held.here)
+        return super().check(password, verifier)
+
+
+@pytest.fixture
+def watched(app: Flask, database: Database) -> Iterator[WatchingHasher]:
+    """The application with a hasher that watches, at a cost that makes every stored verifier outdated."""
+    held = Held()
+    services: Services = app.extensions["sekisho"]
+    peppers = read_peppers(database.folder / "pepper")
+    hasher = WatchingHasher(held, peppers, next(reversed(peppers)), Cost(19 * 1024, 3), slots=2, queue=4)
+    app.extensions["sekisho"] = replace(services, hasher=hasher)
+    with app.app_context(), ExitStack() as undo:
+        for engine in (db.engines[None], db.engines[RESERVED]):
+            for name, listener in (("checkout", held.out), ("checkin", held.back)):
+                event.listen(engine.pool, name, listener)
+                undo.callback(event.remove, engine.pool, name, listener)
+        yield hasher
+
+
+def _activation_code(app: Flask, person: Person) -> str:
+    with app.app_context(), transaction() as session:
+        code = activation.issue(session, person.id, purpose="reset", life=NOW - utc(2026, 11, 23), actor=CLI, now=NOW)
+    assert code is not None
+    return code
+
+
+def test_no_password_is_hashed_while_a_connection_is_held(world: World, watched: WatchingHasher) -> None:
+    """AC-03, RE-20: 25 ms of hashing inside a transaction would hold a row, and on SQLite the one writer, that long.
+
+    Every way to the hasher: a login, right, wrong, unknown and outdated; step-up; a change; a reset by code.
+    """
+    app = world.app
+    new = "three quiet rivers at dawn"
+    with time_machine.travel(NOW, tick=False), Browser(app) as phone:
+        staff = world.person()  # made through the watching hasher too, which the world reaches by its own services
+        watched.made.clear()
+        with app.app_context(), reading() as session:  # the watch itself is awake
+            session.execute(select(Account.id)).all()
+            watched.check("anything", None)
+        assert watched.checked == [1]
+        watched.checked.clear()
+
+        phone.get("/login")
+        assert phone.submit(login_id="AOBA/9999", password="whatever they typed").status_code == 401
+        assert phone.submit(login_id=staff.login, password="whatever they typed").status_code == 401
+        assert phone.log_in(staff).status_code == 200
+        assert len(watched.checked) == 3
+        phone.get("/login/step-up?next=/me/security")
+        assert phone.submit(password=staff.password).status_code == 200
+        phone.get("/me/password")
+        assert phone.submit(current=staff.password, password=new, again=new).status_code == 200
+        phone.get("/e")
+        phone.submit(code=_activation_code(app, staff))
+        assert phone.submit(password=f"{new} again", again=f"{new} again").status_code == 200
+    assert (len(watched.checked), len(watched.made)) == (5, 3)
+    assert set(watched.checked + watched.made) == {0}

@@ -1,0 +1,1 @@
+"""Relying parties that others wrote, unmodified, against the real processes of the product."""

@@ -1,0 +1,49 @@
+"""One running installation for the whole folder, and the third-party programs, or the reason why they are missing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.conftest import REQUIRE_ALL
+from tests.interop import openid_client
+from tests.interop.apache import Apache, why_not
+from tests.interop.installation import Installation
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip with the reason; in a run that requires everything, fail."""
+    if REQUIRE_ALL:
+        pytest.fail(f"required in this run: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """The product: web server and worker."""
+    with Installation(tmp_path_factory.mktemp("interop")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def openid_client_ready() -> None:
+    """npm's `openid-client`, installed from the lock file."""
+    if reason := openid_client.why_not():
+        missing(reason)
+
+
+@pytest.fixture
+def apache() -> Iterator[Apache]:
+    """Debian's Apache with mod_auth_openidc; a test configures and starts it."""
+    if reason := why_not():
+        missing(reason)
+    made = Apache()
+    try:
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(Path(made.folder), ignore_errors=True)

@@ -1,0 +1,215 @@
+"""The product as a company runs it: `init`-like preparation, web server and worker as processes, the command line as the door.
+
+Nothing is reached from inside. SQLite only: what is looked at here is what third parties see on the wire, and that is the
+same on both databases; the other folders run everything on both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+
+from tests.actors import Browser
+
+ROOT = Path(__file__).resolve().parents[2]
+START_S, STOP_S, COMMAND_S = 30.0, 15.0, 30.0
+PREPARE = """
+import json, os, sys
+from pathlib import Path
+from idp.cli.demo import prepare
+folder, port = Path(sys.argv[1]), int(sys.argv[2])
+prepare(folder, port, {k: v for k, v in os.environ.items() if k.startswith("SEKISHO_")})
+"""
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(what: str, ask: Callable[[], T | None], *, within_s: float, failed: Callable[[], str] = str) -> T:
+    """Ask until there is an answer that is not None or False. Fails with `what` and the text of `failed`."""
+    deadline = time.monotonic() + within_s
+    while True:
+        if (found := ask()) is not None and found is not False:
+            return found
+        assert time.monotonic() < deadline, f"{what}: not within {within_s} s\n{failed()}"
+        time.sleep(0.05)
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """Ask a process of ours to end; after STOP_S its whole session is killed."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_S)
+    try:
+        os.killpg(process.pid, signal.SIGKILL)  # children that outlived it; it leads a session of its own
+    except ProcessLookupError:
+        pass
+
+
+@dataclass(frozen=True)
+class Someone:
+    """A person of the demonstration data: what they type, and what an application is told about them."""
+
+    login: str
+    password: str
+    name: str
+    store: str
+
+
+@dataclass(frozen=True)
+class RegisteredClient:
+    """What `app add-oidc` printed."""
+
+    slug: str
+    client_id: str
+    secret: str | None
+
+
+class Installation:
+    """One running product in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.issuer = f"http://localhost:{self.port}"
+        keep = {k: v for k, v in os.environ.items() if not k.startswith("SEKISHO_")}
+        self._environment = {
+            **keep,
+            "SEKISHO_ENVIRONMENT": "development", "SEKISHO_ISSUER": self.issuer, "SEKISHO_PORT": str(self.port),
+            "SEKISHO_DATABASE_URL": f"sqlite:///{folder}/data/sekisho.sqlite", "SEKISHO_ROOT_KEY_FILE": str(folder / "keys" / "root.key"),
+            "SEKISHO_PEPPER_FILE": str(folder / "keys" / "pepper"), "SEKISHO_WEB_THREADS": "4",
+        }  # fmt: skip
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._spare: list[Someone] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        self._python("-c", PREPARE, str(self.folder), str(self.port))
+        people = json.loads((self.folder / "demo.json").read_text(encoding="utf-8"))["people"]
+        self._spare = [Someone(p["login"], p["password"], p["name"], p["store"]) for p in people if p["role"] == "staff"]
+        for name, arguments in {"web": ["serve"], "worker": ["worker"]}.items():
+            with (self.folder / f"{name}.log").open("ab") as log:
+                self._processes[name] = subprocess.Popen(
+                    [sys.executable, "-m", "idp.cli", *arguments], cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL,
+                    stdout=log, stderr=log, start_new_session=True,
+                )  # fmt: skip
+        wait_for("web server", self._is_up, within_s=START_S, failed=self.logs)
+
+    def _is_up(self) -> bool:
+        for name, process in self._processes.items():
+            assert process.poll() is None, f"{name} ended with {process.returncode}\n{self.logs()}"
+        try:
+            return httpx2.get(f"{self.issuer}/healthz", timeout=2).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def close(self) -> None:
+        """Stop both processes, the worker first, so that it delivers nothing to peers that are gone."""
+        for name in ("worker", "web"):
+            if process := self._processes.pop(name, None):
+                stop(process)
+
+    def logs(self) -> str:
+        """The end of what the processes wrote."""
+        return "\n".join(f"--- {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in sorted(self.folder.glob("*.log")))
+
+    def _python(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=COMMAND_S,
+        )  # fmt: skip
+        assert done.returncode in accept, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def command(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> Any:
+        """`python -m idp.cli … --json`: what it printed."""
+        return json.loads(self._python("-m", "idp.cli", *arguments, "--json", accept=accept))
+
+    def somebody(self) -> Someone:
+        """A member of staff whom no other test has touched."""
+        assert self._spare, "no more people in the demonstration data"
+        return self._spare.pop(0)
+
+    def register(self, slug: str, *options: str) -> RegisteredClient:
+        """An application that all staff may use, with one of its two functions."""
+        functions = ("--function", "points.view", "--function", "points.adjust")
+        made = self.command("app", "add-oidc", slug, f"{slug} の窓口", *functions, *options)
+        assert made["issuer"] == self.issuer
+        self.command("app", "grant", slug, "--role", "staff", "--function", "points.view")
+        return RegisteredClient(slug, made["client_id"], made["client_secret"])
+
+    def revoke(self, person: Someone) -> str:
+        """Stop everything that this person has. Returns the number of the receipt."""
+        number: str = self.command("revoke", person.login)["receipt"]
+        return number
+
+    def line(self, number: str, *, application: str) -> dict[str, Any]:
+        """The line of a receipt that says what became of the sessions inside an application."""
+        receipt = self.command("receipt", "show", number, accept=(0, 3))
+        lines = [line for line in receipt["lines"] if line["application"] == application and line["kind"] == "application"]
+        assert len(lines) == 1, receipt
+        found: dict[str, Any] = lines[0]
+        return found
+
+
+class Traveller(Browser):
+    """A browser that walks between our origin and the relying party's, as redirects lead it."""
+
+    def __init__(self, issuer: str, *others: str) -> None:
+        super().__init__(base_url=issuer)
+        self._others = others
+
+    def visit(self, url: str) -> httpx2.Response:
+        """Open a page and go wherever it leads, between the known origins."""
+        return self._walk(self.get(url))
+
+    def enter(self, person: Someone) -> httpx2.Response:
+        """Fill in our login form, which is the current page, and go on to the relying party."""
+        assert self.page is not None
+        assert self.page.url.path == "/login", f"{self.page.url}\n{self.page.text[:1500]}"
+        return self._walk(self.submit(login_id=person.login, password=person.password))
+
+    def _walk(self, answer: httpx2.Response) -> httpx2.Response:
+        for _ in range(10):
+            location = answer.headers.get("location", "")
+            if not answer.has_redirect_location or _origin(location) not in self._others:
+                break
+            answer = self.get(location)
+        return answer
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
