@@ -66,6 +66,8 @@ def create_app(settings: Settings, *, outbound: Outbound | None = None) -> Flask
         services = build_services(settings, outbound=outbound)
         app.extensions["sekisho"] = services
         app.config["SECRET_KEY"] = services.signer.secret("web")
+        # opened here, because opening commits an audit row and must never happen inside a request's transaction
+        services.signer.secret("refresh")
     app.config.update(
         SESSION_COOKIE_NAME="sekisho-form" if settings.issuer_is_loopback else "__Host-sekisho-form",
         SESSION_COOKIE_SECURE=not settings.issuer_is_loopback,

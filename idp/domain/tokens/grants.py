@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from idp.domain.directory.models import Account, Assignment, Store
 from idp.domain.sessions.live import app_session_alive, owner_alive
 from idp.domain.sessions.models import AppSession
 from idp.domain.tokens.models import AuthorizationCode, TokenFamily
+
+_GENERATION = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class RefreshTokens:
     def read(self, token: str) -> tuple[uuid.UUID, int] | None:
         """Family and generation of a genuine token of ours; None for anything else."""
         parts = token.split(".")
-        if len(parts) != 3 or len(token) > 120 or not parts[1].isascii() or not parts[1].isdigit():
+        if len(parts) != 3 or len(token) > 120 or not _GENERATION.fullmatch(parts[1]):
             return None
         try:
             family_id, mac = uuid.UUID(bytes=_unb64(parts[0])), _unb64(parts[2])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from authlib.oauth2.rfc6749 import ClientMixin, OAuth2Payload, OAuth2Request
 from werkzeug.datastructures import Headers, MultiDict
@@ -14,6 +14,8 @@ from idp.core import ids
 from idp.domain.applications.decide import ApplicationFacts
 
 SCOPES = ("openid", "profile", "offline_access")
+_CLIENT_ID = re.compile(r"[\x21-\x7e]{1,64}")
+_LOOPBACK = re.compile(r"(?P<origin>http://(?:127\.0\.0\.1|\[::1\]))(?::[0-9]+)?(?P<rest>(?:[/?].*)?)")
 
 
 class Client(ClientMixin):  # type: ignore[misc]
@@ -80,20 +82,15 @@ class Client(ClientMixin):  # type: ignore[misc]
 
 
 def _same_but_port(given: str, known: str) -> bool:
-    left, right = urlsplit(given), urlsplit(known)
-    if right.scheme != "http" or right.hostname not in {"127.0.0.1", "::1"}:
+    """The registered loopback address with any port or none; every other character as registered.
+
+    Compared as text: a URL parser folds case and drops tabs and newlines, and what it drops would reach the Location header.
+    """
+    parts = _LOOPBACK.fullmatch(known)
+    if parts is None:
         return False
-    try:
-        _ = left.port
-    except ValueError:
-        return False
-    plain = left.username is None and left.password is None and "\\" not in given and "#" not in given
-    return plain and (left.scheme, left.hostname, left.path, left.query) == (
-        right.scheme,
-        right.hostname,
-        right.path,
-        right.query,
-    )
+    wanted = f"{re.escape(parts['origin'])}(:[1-9][0-9]{{0,4}})?{re.escape(parts['rest'])}"
+    return re.fullmatch(wanted, given) is not None
 
 
 class Payload(OAuth2Payload):  # type: ignore[misc]
@@ -128,6 +125,16 @@ class Request(OAuth2Request):  # type: ignore[misc]
         return found
 
 
+def could_be_client_id(text: str) -> bool:
+    """False for what no client is called: a NUL, for one, is an error of PostgreSQL and not an unknown client."""
+    return _CLIENT_ID.fullmatch(text) is not None
+
+
 def repeated(values: MultiDict[str, str]) -> str | None:
-    """The name of a parameter that was sent twice, or None (OA-02)."""
-    return next((name for name in values if len(values.getlist(name)) > 1), None)
+    """The name of a parameter that was sent twice, or None (OA-02). `resource` may be: see `wrong_resource`."""
+    return next((name for name in values if name != "resource" and len(values.getlist(name)) > 1), None)
+
+
+def wrong_resource(values: MultiDict[str, str], issuer: str) -> bool:
+    """True when an access token is wanted for anything but the one API that ours are for (RFC 8707 §2, OA-26)."""
+    return values.getlist("resource") not in ([], [f"{issuer}/oidc/userinfo"])
