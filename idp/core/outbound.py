@@ -8,8 +8,11 @@ whole exchange has a deadline, so a peer that drips one byte a second holds a sl
 from __future__ import annotations
 
 import ipaddress
+import queue
+import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,10 +26,16 @@ from idp.core.settings import Settings
 CONNECT_S = 5.0
 TOTAL_S = 10.0
 MAX_BODY = 64 * 1024
+#: of a name with many addresses; its owner decides how many there are
+MAX_ADDRESSES = 4
 
-METADATA_HOSTS = {ipaddress.ip_address(a) for a in ("169.254.169.254", "100.100.100.200", "fd00:ec2::254")}
+METADATA_HOSTS = {
+    ipaddress.ip_address(a) for a in ("169.254.169.254", "100.100.100.200", "168.63.129.16", "fd00:ec2::254")
+}
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
-CGNAT = ipaddress.ip_network("100.64.0.0/10")
+#: not public although `is_global` does not know: carrier-grade NAT, and the retired 6to4 relays
+NOT_PUBLIC = (ipaddress.ip_network("100.64.0.0/10"), ipaddress.ip_network("192.88.99.0/24"))
+HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -84,26 +93,31 @@ class Rules:
 
     def judge_url(self, url: str) -> tuple[str, int]:
         """Host and port of an acceptable URL. Raises Refused."""
+        if any(ord(c) <= 0x20 or ord(c) >= 0x7F for c in url) or "\\" in url:
+            raise Refused("control character, space, backslash or something beyond ASCII in the URL")
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
             raise Refused("not a URL") from None
-        if any(ord(c) <= 0x20 or ord(c) == 0x7F for c in url) or "\\" in url:
-            raise Refused("control character, space or backslash in the URL")
         if not parts.hostname or parts.username is not None or parts.password is not None or parts.fragment:
             raise Refused("needs a host, and no user name, password or fragment")
         plain_loopback = parts.scheme == "http" and self.loopback and _is_loopback_name(parts.hostname)
         if parts.scheme != "https" and not plain_loopback:
             raise Refused("https only")
-        port = port or (443 if parts.scheme == "https" else 80)
+        if port is None:
+            port = 443 if parts.scheme == "https" else 80
         if not (self.loopback and _is_loopback_name(parts.hostname)) and port not in self.ports:
             raise Refused(f"port {port} is not allowed")
         literal = _literal(parts.hostname)
         if literal is not None:
             self.judge_address(literal)
+        elif not HOST.fullmatch(parts.hostname):
+            raise Refused("not a host name")
         elif _looks_numeric(parts.hostname):
             raise Refused("an address in decimal, octal or hexadecimal form")
+        elif _is_loopback_name(parts.hostname) and not self.loopback:
+            raise Refused("loopback")
         return parts.hostname, port
 
     def judge_address(self, address: Address) -> None:
@@ -122,11 +136,14 @@ class Rules:
             raise Refused("loopback")
         if any(address in network for network in self.private_allow if network.version == address.version):
             return
-        if address in CGNAT or not address.is_global or address.is_multicast or address.is_reserved:
+        inside = any(address in network for network in NOT_PUBLIC)
+        if inside or not address.is_global or address.is_multicast or address.is_reserved:
             raise Refused("a private, link-local, shared or reserved network")
 
 
 def _literal(host: str) -> Address | None:
+    if "%" in host:  # a zone such as fe80::1%eth0 names an interface of ours
+        return None
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -141,7 +158,8 @@ def _looks_numeric(host: str) -> bool:
 
 def _is_loopback_name(host: str) -> bool:
     literal = _literal(host)
-    return host == "localhost" or (literal is not None and literal.is_loopback)
+    name = host.removesuffix(".")
+    return name == "localhost" or name.endswith(".localhost") or (literal is not None and literal.is_loopback)
 
 
 class _PinnedBackend(httpcore2.SyncBackend):
@@ -159,22 +177,51 @@ class _PinnedBackend(httpcore2.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise Unreachable("dns", type(error).__name__) from error
-        addresses = [str(entry[4][0]) for entry in found]
+        by = min(self._deadline, time.monotonic() + (CONNECT_S if timeout is None else timeout))
+        addresses = _look_up(host, port, by)
         for address in addresses:  # one bad address spoils the name: the peer chooses the order of answers
             self._rules.judge_address(ipaddress.ip_address(address.split("%")[0]))
         failure: Exception = Unreachable("dns", "no address")
-        for address in dict.fromkeys(addresses):
+        tried = addresses[:MAX_ADDRESSES]
+        for position, address in enumerate(tried):
+            # each gets its share of the time left: a dead first address must not use up what the second one needs
+            share = (by - time.monotonic()) / (len(tried) - position)
+            if share <= 0:
+                break
             try:
-                stream = super().connect_tcp(address, port, timeout, local_address, socket_options)
-            except httpcore2.NetworkError as error:
+                stream = super().connect_tcp(address, port, share, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
             else:
                 return _DeadlineStream(stream, self._deadline)
         raise failure
+
+
+def _look_up(host: str, port: int, by: float) -> list[str]:
+    """The addresses of a name, each once. by: monotonic time at which we stop waiting.
+
+    `getaddrinfo` has no timeout, and the name server of a hostile peer may never answer; the thread left behind ends when
+    the system's resolver gives up.
+    """
+    if _literal(host) is not None:
+        return [host]
+    answers: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answers.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long
+            answers.put(error)
+
+    threading.Thread(target=ask, name="look-up", daemon=True).start()
+    try:
+        answer = answers.get(timeout=max(0.0, by - time.monotonic()))
+    except queue.Empty:
+        raise Unreachable("dns", "timeout") from None
+    if isinstance(answer, Exception):
+        raise Unreachable("dns", type(answer).__name__) from answer
+    return answer
 
 
 class _DeadlineStream(httpcore2.NetworkStream):
@@ -202,7 +249,15 @@ class _DeadlineStream(httpcore2.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
-        return _DeadlineStream(self._inner.start_tls(ssl_context, server_hostname, self._left(timeout)), self._deadline)
+        try:
+            inner = self._inner.start_tls(ssl_context, server_hostname, self._left(timeout))
+        except httpcore2.ConnectError as error:
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                raise Unreachable("tls", error.__cause__.verify_message) from error
+            if isinstance(error.__cause__, ssl.SSLError):
+                raise Unreachable("tls", str(error.__cause__.reason)) from error
+            raise
+        return _DeadlineStream(inner, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
@@ -210,10 +265,14 @@ class _DeadlineStream(httpcore2.NetworkStream):
 
 @dataclass(frozen=True)
 class HttpOutbound:
-    """The real one. A connection per call: deliveries to one peer are minutes apart, and a pool would outlive rules."""
+    """The real one. A connection per call: deliveries to one peer are minutes apart, and a pool would outlive rules.
+
+    total_s: seconds for one whole exchange, from the look-up of the name to the last byte.
+    """
 
     rules: Rules
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
+    total_s: float = TOTAL_S
 
     def check(self, url: str) -> None:
         """See `Outbound.check`."""
@@ -223,8 +282,8 @@ class HttpOutbound:
         """See `Outbound.post`. Redirects are answers like any other and are not followed (LO-08)."""
         self.rules.judge_url(url)
         started = time.monotonic()
-        deadline = started + TOTAL_S
-        timeouts = {"connect": CONNECT_S, "read": TOTAL_S, "write": TOTAL_S, "pool": CONNECT_S}
+        deadline = started + self.total_s
+        timeouts = {"connect": CONNECT_S, "read": self.total_s, "write": self.total_s, "pool": CONNECT_S}
         try:
             with (
                 httpcore2.ConnectionPool(
@@ -246,8 +305,6 @@ class HttpOutbound:
             raise Unreachable("network", type(error).__name__) from error
         except httpcore2.ProtocolError as error:
             raise Unreachable("protocol", type(error).__name__) from error
-        except ssl.SSLError as error:
-            raise Unreachable("tls", str(error.reason)) from error
 
 
 def _read_capped(chunks: Iterable[bytes]) -> bytes:

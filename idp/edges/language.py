@@ -116,7 +116,7 @@ def choices() -> list[tuple[str, str, str, bool]]:
     """The language row: (code, name in its own script, link to this page in it, is it this one)."""
     if not has_request_context():
         return []
-    kept = {k: v for k, v in request.args.items() if k != "lang"} if request.method == "GET" else {}
+    kept = {k: v for k, v in request.args.items() if k != "lang"}
     return [
         (code, name, f"{request.path}?{urlencode({**kept, 'lang': code})}", code == current())
         for code, name in LANGUAGES

@@ -99,12 +99,12 @@ def find(session: Session, code: str, *, now: datetime) -> Waiting | None:
 def use(session: Session, waiting: Waiting, *, verifier: str, actor: Actor, now: datetime) -> bool:
     """Spend the code and store the password its owner chose. verifier: made before, with no transaction open.
 
-    Order: company, account at the epoch that was read, code. False: something changed meanwhile; nothing was written.
+    Order: company, account at the epoch that was read, code. False: something changed meanwhile; nothing was changed.
     The caller ends the account's login sessions in the same transaction (AC-07).
     """
     if not share_company(session, waiting.company_id):
         return False
-    if not raise_epoch(session, waiting.account_id, epoch=waiting.epoch, now=now):
+    if not claim_account(session, waiting.account_id, epoch=waiting.epoch, now=now):
         return False
     spent = claim(
         session,
@@ -118,9 +118,8 @@ def use(session: Session, waiting: Waiting, *, verifier: str, actor: Actor, now:
         .values(used_at=now),
     )
     if not spent:
-        raise RuntimeError(
-            "an activation code was spent although its account was claimed at the epoch it was read with"
-        )
+        return False  # a newer code voided this one while the password was being hashed
+    raise_epoch(session, waiting.account_id, now=now)
     set_password(session, waiting.account_id, verifier=verifier, now=now)
     record(session, Tag.ACTIVATION_USED, actor=actor, now=now, subject_id=waiting.account_id, purpose=waiting.purpose)
     return True

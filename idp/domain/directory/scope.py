@@ -18,6 +18,10 @@ from idp.domain.directory.roles import ROLES, Power, Reach, Role
 from idp.ledgers.audit.log import Actor
 
 
+#: powers that only show something
+LOOKING = {Power.SEE_PEOPLE, Power.SEE_RECEIPTS}
+
+
 @dataclass(frozen=True)
 class Standing:
     """One live assignment of a viewer. path: the region's or store's materialised path."""
@@ -116,8 +120,10 @@ def stores(viewer: Viewer, power: Power) -> ColumnElement[bool]:
 def accounts(viewer: Viewer, power: Power) -> ColumnElement[bool]:
     """Condition on Account: people over whom the viewer has this power.
 
-    Below company reach that is everybody who has or had an assignment in a store of the viewer's: a manager must still
-    find the receipt of somebody who left. Nobody below company reach has power over a person of wider reach than a store.
+    Below company reach that is everybody who has an assignment in a store of the viewer's. To look, having had one is
+    enough: a manager must still find the receipt of somebody who left; to act on a person who lives on in other stores it
+    is not (RV-30). Nobody below company reach has power over a person of wider reach than a store, and nobody hands out a
+    new password of somebody who manages a store that is not theirs: the code would be that store's keys (WB-07).
     """
     parts: list[ColumnElement[bool]] = []
     narrow = False
@@ -133,7 +139,7 @@ def accounts(viewer: Viewer, power: Power) -> ColumnElement[bool]:
         theirs = exists(
             select(Assignment.id)
             .join(Store, Store.id == Assignment.store_id)
-            .where(Assignment.account_id == Account.id, stores(viewer, power))
+            .where(Assignment.account_id == Account.id, stores(viewer, power), still_here(power))
             .correlate(Account)
         )
         wider = exists(
@@ -141,5 +147,27 @@ def accounts(viewer: Viewer, power: Power) -> ColumnElement[bool]:
             .where(Assignment.account_id == Account.id, Assignment.store_id.is_(None), Assignment.ended_at.is_(None))
             .correlate(Account)
         )
-        parts.append(and_(theirs, ~wider))
+        parts.append(and_(theirs, ~wider, *_not_mightier(viewer, power)))
     return or_(*parts) if parts else false()
+
+
+def still_here(power: Power) -> ColumnElement[bool]:
+    """Condition on Assignment and Account: for a power that acts, the assignment goes on, or ended with the account."""
+    if power in LOOKING:
+        return true()
+    return or_(Assignment.ended_at.is_(None), Account.ended_at.is_not(None))
+
+
+def _not_mightier(viewer: Viewer, power: Power) -> tuple[ColumnElement[bool], ...]:
+    if power is not Power.RESET:
+        return ()
+    mighty = [role.value for role, row in ROLES.items() if row.may]
+    elsewhere = exists(
+        select(Assignment.id)
+        .join(Store, Store.id == Assignment.store_id)
+        .where(
+            Assignment.account_id == Account.id, Assignment.ended_at.is_(None), Assignment.role.in_(mighty), ~stores(viewer, power)
+        )
+        .correlate(Account)
+    )  # fmt: skip
+    return (~elsewhere,)

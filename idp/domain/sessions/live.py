@@ -165,15 +165,20 @@ def raise_assurance(
     return cookie
 
 
-def claim_login_session(session: Session, login_session_id: uuid.UUID, *, now: datetime) -> bool:
-    """Claim the gate of everything issued inside a login session; being used also moves its idle limit."""
+def claim_login_session(
+    session: Session, login_session_id: uuid.UUID, *, now: datetime, idle_s: int | None = None
+) -> bool:
+    """Claim the gate of everything issued inside a login session. idle_s: being used also moves its idle limit by this."""
+    used: dict[str, datetime] = {"last_seen_at": now}
+    if idle_s is not None:
+        used["idle_until"] = now + timedelta(seconds=idle_s)
     return claim(
         session,
         update(LoginSession)
         .where(
             LoginSession.id == login_session_id, *login_session_alive(now), owner_alive(LoginSession.account_id, now)
         )
-        .values(last_seen_at=now),
+        .values(**used),
     )
 
 

@@ -35,7 +35,7 @@ from idp.domain.tokens.grants import CodeRequest
 from idp.edges import browser
 from idp.edges.browser import Answer
 from idp.edges.oidc import bp, claims
-from idp.edges.oidc.client import Client, Request, repeated
+from idp.edges.oidc.client import Client, Request, could_be_client_id, repeated, wrong_resource
 from idp.edges.oidc.exchange import Exchange
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import count_refusal, record
@@ -135,19 +135,35 @@ def _wish(params: dict[str, str], client: Client, *, requested_at: datetime) -> 
     if not prompt <= PROMPTS or ("none" in prompt and len(prompt) > 1):
         raise _Redirectable("invalid_request", "prompt has an unknown or contradictory value.")
     asked = _claims_parameter(params.get("claims"))
-    acr = asked.get("id_token_request", {}).get("acr") or {}
-    values = acr.get("values") or ([acr["value"]] if "value" in acr else [])
-    must = tuple(str(v) for v in values) if acr.get("essential") else ()
-    sub = (asked.get("id_token_request", {}).get("sub") or {}).get("value")
+    wishes = asked.get("id_token_request", {})
+    essential, classes = bool(wishes.get("acr", {}).get("essential")), _values(wishes.get("acr", {}))
+    subjects = {_hint(params.get("id_token_hint"), client), *_values(wishes.get("sub", {}))} - {None}
+    if len(subjects) > 1:
+        raise _Redirectable("login_required")  # nobody is two people at once
     wish = Wish(
         requested_at=requested_at,
         prompt=prompt,
         max_age_s=_max_age(params.get("max_age")),
-        must_acr=must or ((client.row.min_acr,) if client.row.min_acr else ()),
-        want_acr=tuple(params.get("acr_values", "").split()),
-        hint_sub=_hint(params.get("id_token_hint"), client) or (str(sub) if sub else None),
+        must_acr=_at_least(client.row.min_acr, classes if essential else ()),
+        want_acr=(*params.get("acr_values", "").split(), *(() if essential else classes)),
+        hint_sub=subjects.pop() if subjects else None,
     )
     return wish, {"id_token": sorted(asked.get("id_token", ())), "userinfo": sorted(asked.get("userinfo", ()))}
+
+
+def _values(wish: dict[str, Any]) -> tuple[str, ...]:
+    """`value` or `values` of one claim of the `claims` parameter (OIDC Core §5.5.1). Raises _Redirectable."""
+    values = wish.get("values", [wish["value"]] if "value" in wish else [])
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise _Redirectable("invalid_request", "claims has a value that is not a text, or values that are no list.")
+    return tuple(values)
+
+
+def _at_least(floor: str | None, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The essential classes, none below what the application itself demands."""
+    if floor is None:
+        return classes
+    return tuple(floor if acr_at_least(floor, name) else name for name in classes) or (floor,)
 
 
 def _max_age(text: str | None) -> int | None:
@@ -198,7 +214,7 @@ def authorize() -> Answer:
     if request.method == "POST":
         return _keep_post()
     values, stored = request.args, None
-    if set(values) == {"request"}:
+    if set(values) == {"request"} and not repeated(values):
         with transaction() as session:
             stored = live.find_request(session, values["request"], protocol="oidc", now=now)
             if stored is None:
@@ -211,19 +227,25 @@ def authorize() -> Answer:
 def _keep_post() -> Answer:
     """A cross-site POST comes without our cookie: keep the request, and let a GET of ours find cookie and request together."""
     values = request.form
-    if request.args or repeated(values) or sum(len(v) for v in values.values()) > MAX_LENGTH:
+    if request.args or _malformed(values) or len(values.getlist("resource")) > 1:
         raise Invalid("アプリからの要求が正しくありません。", "repeated, mixed or oversized POST parameters")
     with transaction() as session:
         handle = live.put_request(session, protocol="oidc", parameters=values.to_dict(), now=browser.now())
     return redirect(f"/oidc/authorize?request={handle}", 303)
 
 
+def _malformed(values: MultiDict[str, str]) -> bool:
+    """Sent twice, longer than any request, or with a NUL, which PostgreSQL cannot store (OA-02)."""
+    texts = [text for pair in values.items(multi=True) for text in pair]
+    return repeated(values) is not None or sum(map(len, texts)) > MAX_LENGTH or any("\0" in text for text in texts)
+
+
 def _handle(
     session: Session, values: MultiDict[str, str], *, requested_at: datetime, stored: PendingRequest | None
 ) -> Answer:
     """Validate, then decide and issue. Until redirect_uri is proven, errors stay here and go nowhere (OA-10)."""
-    if repeated(values) or sum(len(v) for v in values.values()) > MAX_LENGTH:
-        return _local_error("a parameter was sent twice, or the request is too long", values)
+    if _malformed(values):
+        return _local_error("a parameter was sent twice, the request is too long, or it holds a NUL", values)
     services, now = browser.services(), browser.now()
     front = FrontDoor(services, session, now=now, actor=browser.actor())
     if values.get("response_type") != "code":
@@ -245,6 +267,8 @@ def _handle(
         return _local_error("the application has ended", values)
     params = values.to_dict()
     try:
+        if wrong_resource(values, services.settings.issuer):
+            raise _Redirectable("invalid_target")
         _check_unsupported(params, client)
         wish, asked = _wish(params, client, requested_at=requested_at)
         return _proceed(session, front, params, wish, asked, scope=grant.request.scope, stored=stored)
@@ -262,6 +286,8 @@ class FrontDoor(Exchange):
         """Client and login session in one statement, shared rows taken (lock orders 1, 2 and 4)."""
         if self.client is not None:
             return self.client if self.client.client_id == client_id else None
+        if not could_be_client_id(client_id):
+            return None
         digest = ids.digest(browser.read_cookie(browser.LOGIN_COOKIE))
         company = (
             select(Company.id)
@@ -308,7 +334,7 @@ def _check_unsupported(params: dict[str, str], client: Client) -> None:
     if mode == "form_post" and not _web(params["redirect_uri"]):
         raise _Redirectable("invalid_request", "form_post needs an https redirect_uri.")
     if "code_challenge" not in params:
-        if not client.row.pkce_exempt:
+        if client.is_public or not client.row.pkce_exempt:
             raise _Redirectable("invalid_request", "PKCE is required: send code_challenge with method S256.")
         if not params.get("nonce"):
             raise _Redirectable("invalid_request", "A client excepted from PKCE sends a nonce.")

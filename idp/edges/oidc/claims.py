@@ -34,10 +34,10 @@ def about(facts: Facts, allowed: Allowed, *, scope: str, asked: frozenset[str] =
 
 
 def access_token(
-    issuer: str, client_id: str, facts: Facts, grant: Grant, *, now: datetime, life_s: int
+    issuer: str, client_id: str, facts: Facts, grant: Grant, *, asked: list[str], now: datetime, life_s: int
 ) -> dict[str, Any]:
     """RFC 9068 claims. The audience is our userinfo endpoint alone (OA-26); `gid` names the family, so that every use
-    finds the live row (OA-17)."""
+    finds the live row (OA-17). asked: names that userinfo owes on top of the scope's (OIDC Core §5.5)."""
     claims: dict[str, Any] = {
         "iss": issuer, "aud": f"{issuer}/oidc/userinfo", "sub": facts.subject, "client_id": client_id, "iat": _s(now),
         "exp": _s(now) + life_s, "jti": ids.new_secret(), "scope": grant.scope, "auth_time": _s(grant.auth_time), "acr": grant.acr,
@@ -45,6 +45,8 @@ def access_token(
     }  # fmt: skip
     if not grant.offline:
         claims["sid"] = grant.sid
+    if asked:
+        claims["asked"] = asked
     return claims
 
 

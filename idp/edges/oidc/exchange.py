@@ -17,7 +17,7 @@ from authlib.oauth2.rfc6749.errors import InvalidGrantError, InvalidRequestError
 from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant, RefreshTokenGrant
 from authlib.oauth2.rfc7636 import CodeChallenge
 from flask import Response, json
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from idp.core import ids
@@ -30,7 +30,7 @@ from idp.domain.tokens import ends, grants
 from idp.domain.tokens.grants import Grant
 from idp.domain.tokens.models import AuthorizationCode, TokenFamily
 from idp.edges.oidc import claims
-from idp.edges.oidc.client import Client, Request
+from idp.edges.oidc.client import Client, Request, could_be_client_id
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, count_refusal, record
 from idp.services import Services
@@ -57,12 +57,16 @@ class Exchange(AuthorizationServer):  # type: ignore[misc]
 
     def create_oauth2_request(self, request: Request) -> Request:
         """Ours is one already."""
-        self.code = request.form.get("code", "")
-        self.refresh = self.services.refresh_tokens().read(request.form.get("refresh_token", ""))
+        if request.form.get("grant_type") == "refresh_token":
+            self.refresh = self.services.refresh_tokens().read(request.form.get("refresh_token", ""))
+        else:
+            self.code = request.form.get("code", "")
         return request
 
     def query_client(self, client_id: str) -> Client | None:
         """The client, and in the same statement whatever its grant refers to: statements are budgeted (performance.md 4.1)."""
+        if not could_be_client_id(client_id):
+            return None
         query = grants.client_query(client_id)
         if self.code:
             query = _with_code(query, self.code)
@@ -88,7 +92,7 @@ class Exchange(AuthorizationServer):  # type: ignore[misc]
         return Response(text, status=status, headers=headers, mimetype="application/json")
 
     def issue(
-        self, grant: Grant, *, nonce: str | None, asked: frozenset[str], refresh_generation: int
+        self, grant: Grant, *, nonce: str | None, asked: dict[str, list[str]], refresh_generation: int
     ) -> dict[str, Any]:
         """Decide, then make the token answer. Called with the gate claimed. Raises InvalidGrantError when refused."""
         client = self.client
@@ -108,16 +112,18 @@ class Exchange(AuthorizationServer):  # type: ignore[misc]
         allowed: Allowed,
         *,
         nonce: str | None,
-        asked: frozenset[str],
+        asked: dict[str, list[str]],
         generation: int,
     ) -> dict[str, Any]:
         settings, signer = self.services.settings, self.services.signer
         life = settings.access_token_s
         access = signer.sign(
-            claims.access_token(settings.issuer, client.client_id, facts, grant, now=self.now, life_s=life),
+            claims.access_token(
+                settings.issuer, client.client_id, facts, grant, asked=asked.get("userinfo", []), now=self.now, life_s=life
+            ),
             typ=claims.ACCESS_TOKEN, alg="ES256", now=self.now,
         )  # fmt: skip
-        person = claims.about(facts, allowed, scope=grant.scope, asked=asked)
+        person = claims.about(facts, allowed, scope=grant.scope, asked=frozenset(asked.get("id_token", [])))
         id_token = claims.id_token(
             settings.issuer, client.client_id, grant, person, access=access, nonce=nonce, now=self.now, life_s=life
         )
@@ -158,12 +164,21 @@ def _with_family(query: Any, family_id: uuid.UUID) -> Any:
     return (
         query.add_columns(
             TokenFamily,
+            AuthorizationCode.claims,
             AppSession.sid,
             company.label("company_lock"),
             grants.shared_stores(select(TokenFamily.account_id).where(TokenFamily.id == family_id)),
         )
         .outerjoin(TokenFamily, TokenFamily.id == family_id)
         .outerjoin(AppSession, AppSession.id == TokenFamily.app_session_id)
+        .outerjoin(
+            AuthorizationCode,
+            # by the indexed column; an app session has few codes, and one of them opened this family
+            and_(
+                AuthorizationCode.app_session_id == TokenFamily.app_session_id,
+                AuthorizationCode.family_id == TokenFamily.id,
+            ),
+        )
     )
 
 
@@ -195,7 +210,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
     def query_authorization_code(self, code: str, client: Client) -> Any:
         """The code of this client that was read with the client; a used one is a replay (OA-07)."""
         row = self.server.row
-        if row.AuthorizationCode is None or row.AuthorizationCode.application_id != client.application.id:
+        if not code or row.AuthorizationCode is None or row.AuthorizationCode.application_id != client.application.id:
             return None
         if row.AuthorizationCode.redeemed_at is not None:
             self._replayed(row.AuthorizationCode)
@@ -207,7 +222,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
         server, code = self.server, authorization_code.row
         # what the claims forget must be read before them
         self._grant = _grant_of(server.row, code)
-        self._wish = (code.nonce, frozenset(code.claims.get("id_token", ())))
+        self._wish = (code.nonce, dict(code.claims))
         code_id, app_session_id = code.id, code.app_session_id
         if not claim_app_session(server.session, app_session_id, now=server.now):
             return None
@@ -296,6 +311,7 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]
         server = self.server
         if server.refresh is None or server.row.TokenFamily is None:
             return None
+        self._asked = dict(server.row.claims or {})
         return _Family(server.row.TokenFamily, server.row.sid)
 
     def authenticate_user(self, refresh_token: _Family) -> Any:
@@ -367,7 +383,7 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]
             raise InvalidScopeError
         del refresh_token
         return self.server.issue(
-            replace(user, scope=scope), nonce=None, asked=frozenset(), refresh_generation=self._generation
+            replace(user, scope=scope), nonce=None, asked=self._asked, refresh_generation=self._generation
         )
 
     def save_token(self, token: dict[str, Any]) -> None:

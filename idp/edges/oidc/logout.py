@@ -31,8 +31,8 @@ from idp.ledgers.audit.log import record
 def end_session() -> Answer:
     """A relying party asks for a logout. A POST is stored and answered with 303 to GET: it came without our cookie."""
     values: MultiDict[str, str] = request.form if request.method == "POST" else request.args
-    if repeated(values):
-        raise Invalid("アプリからの要求が正しくありません。", "repeated parameter at logout")
+    if repeated(values) or (request.method == "POST" and request.args) or any("\0" in v for v in values.values()):
+        raise Invalid("アプリからの要求が正しくありません。", "repeated, mixed or unstorable parameters at logout")
     if request.method == "POST":
         with transaction() as session:
             handle = live.put_request(session, protocol="logout", parameters=values.to_dict(), now=browser.now())

@@ -13,7 +13,7 @@ from idp.domain.applications.decide import Allowed
 from idp.domain.tokens import grants
 from idp.edges import browser
 from idp.edges.oidc import bp, claims
-from idp.edges.oidc.client import Client, Request, repeated
+from idp.edges.oidc.client import Client, Request, repeated, wrong_resource
 from idp.edges.oidc.exchange import GRANT_TYPES, Exchange
 from idp.ledgers.audit.log import Actor
 
@@ -31,11 +31,15 @@ def token() -> Response:
             if name.isidentifier() and name.isascii()
             else "A parameter was sent twice.",
         )
-    if values.get("grant_type") not in GRANT_TYPES:
+    if not values.get("grant_type"):
+        return _error("invalid_request", "grant_type is missing.")
+    if values["grant_type"] not in GRANT_TYPES:
         return _error("unsupported_grant_type", "Use authorization_code or refresh_token.")
     if request.headers.get("Authorization") and "client_secret" in values:
         return _error("invalid_request", "Authenticate the client in one way, not two.")
     services = browser.services()
+    if wrong_resource(values, services.settings.issuer):
+        return _error("invalid_target", "Access tokens are for the userinfo endpoint alone.")
     call = Request(request.method, f"{services.settings.issuer}/oidc/token", values, request.headers)
     with transaction() as session:
         actor = Actor("client", None, *_where())
@@ -49,10 +53,23 @@ def _where() -> tuple[str, str]:
     return found.request_id, found.address
 
 
+@bp.route("/oidc/token", methods=["OPTIONS"], endpoint="token_preflight")
+@bp.route("/oidc/userinfo", methods=["OPTIONS"], endpoint="userinfo_preflight")
+def preflight() -> Response:
+    """What a browser asks before it sends an Authorization header to another origin (OA-34)."""
+    answer = _cross_origin(Response(status=204))
+    if "Access-Control-Allow-Origin" in answer.headers:
+        answer.headers["Access-Control-Allow-Methods"] = "GET, POST"
+        answer.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+    return answer
+
+
 @bp.route("/oidc/userinfo", methods=["GET", "POST"], endpoint="userinfo")
 def userinfo() -> Response:
     """Claims about the person behind an access token: a live check each time (OIDC Core §5.3, OI-11). Two statements."""
     services, now = browser.services(), browser.now()
+    if repeated(request.form) or ("Authorization" in request.headers and "access_token" in request.form):
+        return _error("invalid_request", "Send the access token once.")
     presented = _bearer()
     if presented is None:
         return _challenge("")

@@ -7,11 +7,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from idp.core.db import reading, transaction
-from idp.core.errors import Conflict, Invalid, NotFound, Throttled
+from idp.core.errors import Conflict, Invalid, NotFound
 from idp.domain.authn import activation, passwords, throttle
 from idp.domain.authn.models import Activation
 from idp.domain.directory.models import Account
-from idp.domain.directory.people import clean_login_name, clean_name
+from idp.domain.directory.people import clean_login_name, clean_name, search_key
 from idp.edges import browser
 from idp.edges.browser import Answer
 from idp.edges.web.forms import SetupForm
@@ -30,15 +30,17 @@ def first_admin() -> Answer:
         try:
             _take_over(form)
             return redirect("/login", 303)
-        except (Invalid, Conflict, Throttled) as error:
+        except (Invalid, Conflict) as error:
             form.refuse(error)
     return render_template("web/setup.html", form=form), 400 if form.is_submitted() else 200
 
 
 def _is_open(session: Session) -> bool:
-    """An installation is new while its set-up code waits and no activation was ever used."""
+    """An installation is new while its set-up code waits; a code that a later `sekisho init` voided waits for nobody."""
     waiting = session.scalar(
-        select(Activation.id).where(Activation.purpose == "setup", Activation.used_at.is_(None)).limit(1)
+        select(Activation.id)
+        .where(Activation.purpose == "setup", Activation.used_at.is_(None), Activation.ended_at.is_(None))
+        .limit(1)
     )
     return waiting is not None
 
@@ -60,5 +62,5 @@ def _take_over(form: SetupForm) -> None:
         if not activation.use(session, waiting, verifier=verifier, actor=browser.actor(waiting.account_id), now=now):
             raise Conflict("ほかの人が先に始めました。", "set-up code was spent")
         account = session.get_one(Account, waiting.account_id)
-        account.login_name, account.name, account.kana_search = login_name, name, name
+        account.login_name, account.name, account.kana_search = login_name, name, search_key(name)
         session.flush()

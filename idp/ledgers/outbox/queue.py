@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,26 +56,36 @@ def put(
     session.execute(insert_into(session, OutboxRow).values(row).on_conflict_do_nothing(index_elements=["dedup_key"]))
 
 
-def due(
-    session: Session, *, now: datetime, limit: int, busy: Mapping[str, int], per_destination: int
-) -> list[uuid.UUID]:
-    """Ids of deliveries that may start now, oldest first.
+@dataclass(frozen=True)
+class Due:
+    """A delivery that may start now."""
 
-    busy: deliveries under way per destination in this process. A destination at its limit is passed over, so that one
-    hung relying party holds its own few slots and nobody else's (RE-05).
+    id: uuid.UUID
+    destination: str
+
+
+def due(session: Session, *, now: datetime, limit: int, full: Collection[str], per_destination: int) -> list[Due]:
+    """Deliveries that may start now, oldest first, at most `per_destination` of each destination.
+
+    full: destinations at their limit, which are passed over, so that one hung relying party holds its own few slots and
+    nobody else's (RE-05).
     """
-    full = [name for name, count in busy.items() if count >= per_destination]
     rank = func.row_number().over(partition_by=OutboxRow.destination, order_by=(OutboxRow.run_at, OutboxRow.id))
     ready = or_(
         and_(OutboxRow.state == "waiting", OutboxRow.run_at <= now),
         and_(OutboxRow.state == "leased", OutboxRow.lease_until < now),
     )
-    ranked = select(OutboxRow.id, OutboxRow.run_at, rank.label("rank")).where(ready)
+    ranked = select(OutboxRow.id, OutboxRow.destination, OutboxRow.run_at, rank.label("rank")).where(ready)
     if full:
         ranked = ranked.where(OutboxRow.destination.not_in(full))
     inner = ranked.subquery()
-    chosen = select(inner.c.id).where(inner.c.rank <= per_destination).order_by(inner.c.run_at, inner.c.id).limit(limit)
-    return list(session.scalars(chosen))
+    chosen = (
+        select(inner.c.id, inner.c.destination)
+        .where(inner.c.rank <= per_destination)
+        .order_by(inner.c.run_at, inner.c.id)
+        .limit(limit)
+    )
+    return [Due(row.id, row.destination) for row in session.execute(chosen)]
 
 
 def lease(session: Session, row_id: uuid.UUID, *, now: datetime) -> Order | None:
@@ -110,18 +120,22 @@ def done(session: Session, order: Order, *, outcome: str, now: datetime) -> bool
     )
 
 
-def retry_later(session: Session, order: Order, *, at: datetime, outcome: str) -> bool:
-    """Put it back under the order's fence. False: the lease was lost meanwhile."""
+def retry_later(session: Session, order: Order, *, at: datetime, outcome: str, told: int = 0) -> bool:
+    """Put it back under the order's fence. told: parts of it that went well and are not repeated. False: the lease was
+    lost meanwhile."""
     return claim(
         session,
         update(OutboxRow)
         .where(OutboxRow.id == order.id, OutboxRow.fence == order.fence, OutboxRow.state == "leased")
-        .values(state="waiting", run_at=at, lease_until=None, outcome=outcome),
+        .values(state="waiting", run_at=at, lease_until=None, outcome=outcome, detail={**order.detail, "told": told}),
     )
 
 
 def next_try_at(order: Order, *, now: datetime, retry_after_s: int | None = None) -> datetime:
-    """Full jitter from 1 s to 5 min in the first hour, then every 30 min (RE-05). `Retry-After` is honoured, at most 1 h."""
+    """Full jitter from 1 s to 5 min in the first hour, then every 30 min (RE-05). `Retry-After` is honoured, at most 1 h.
+
+    The last try is when the time is up, so that a person is asked then and not half an hour later.
+    """
     if now - order.created_at < FIRST_HOUR:
         ceiling = min(300.0, 2.0 ** min(order.tries, 9))
         wait = max(1.0, random.uniform(0, ceiling))  # noqa: S311 - spreads load, protects nothing
@@ -129,7 +143,7 @@ def next_try_at(order: Order, *, now: datetime, retry_after_s: int | None = None
         wait = 1800.0
     if retry_after_s is not None:
         wait = max(wait, float(min(retry_after_s, 3600)))
-    return now + timedelta(seconds=wait)
+    return min(now + timedelta(seconds=wait), max(order.give_up_at, now))
 
 
 def next_run_at(session: Session, order: Order) -> datetime | None:
