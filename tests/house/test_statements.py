@@ -65,7 +65,10 @@ def count(app: Flask, act: Callable[[], Any], *, status: int = 200) -> int:
 def test_hot_paths_stay_inside_their_statements(world: World) -> None:
     """performance.md 4.1: authorize ≤ 6, token ≤ 6, refresh ≤ 4, userinfo ≤ 2; discovery and key set none at all."""
     app, staff = world.app, world.person()
-    web, native = world.application("points"), world.application("native", auth_method="none", redirect_uris=("https://native.example/cb",))
+    web, native = (
+        world.application("points"),
+        world.application("native", auth_method="none", redirect_uris=("https://native.example/cb",)),
+    )
     with time_machine.travel(NOW, tick=False), Browser(app) as phone:
         phone.log_in(staff)
         web.log_in(phone)  # warm: signing keys are read every 10 seconds, the refresh key once per process
@@ -77,7 +80,9 @@ def test_hot_paths_stay_inside_their_statements(world: World) -> None:
             assert count(app, lambda p=party, c=code, a=answers: _keep(a, p.redeem(c))) <= 6
             tokens = answers[0].json()
             assert count(app, lambda p=party, t=tokens: _keep(answers, p.refresh(t["refresh_token"]))) <= 4
-            assert (answers[1].json()["refresh_token"] == tokens["refresh_token"]) is (party is web), "rotation: public only"
+            assert (answers[1].json()["refresh_token"] == tokens["refresh_token"]) is (party is web), (
+                "rotation: public only"
+            )
             assert count(app, lambda p=party, t=tokens: p.userinfo(t["access_token"])) <= 2
         assert count(app, lambda: web.http.get("/.well-known/openid-configuration")) == 0
         assert count(app, lambda: web.http.get("/oidc/jwks")) == 0
@@ -89,8 +94,16 @@ def _keep(answers: list[Any], answer: Any) -> Any:
     return answer
 
 
-#: ceilings of what a page needs: the live check is two (session, standings); a login reads twice, then shares, claims, inserts
-PAGES = {"login page": 0, "wrong password": 6, "login": 9, "portal": 4, "password, then code page": 5, "second factor": 14}
+#: ceilings of what a page needs. The live check is two (session, standings); a login reads its account and its brakes, then
+#: shares, claims and inserts; a code also counts its try and writes the audit row of opening the seed before it opens it
+PAGES = {
+    "login page": 0,
+    "wrong password": 6,
+    "login": 9,
+    "portal": 4,
+    "password, then code page": 5,
+    "second factor": 15,
+}
 
 
 def test_pages_need_a_stated_number_of_statements(world: World) -> None:
@@ -98,19 +111,20 @@ def test_pages_need_a_stated_number_of_statements(world: World) -> None:
     app, staff, admin = world.app, world.person(), world.person("hq1", role=Role.HQ_ADMIN)
     world.application("points")
     found: dict[str, int] = {}
-    with time_machine.travel(NOW, tick=False) as time, Browser(app) as phone, Browser(app) as desk:
+    with time_machine.travel(NOW, tick=False), Browser(app) as phone, Browser(app) as desk:
         phone.get("/status")
         found["login page"] = count(app, lambda: phone.get("/login"))
         wrong = {"login_id": staff.login, "password": "not the one they chose"}
         found["wrong password"] = count(app, lambda: phone.submit(**wrong), status=401)
         phone.get("/login")
-        found["login"] = count(app, lambda: phone.submit(login_id=staff.login, password=staff.password, follow=False), status=303)
+        found["login"] = count(
+            app, lambda: phone.submit(login_id=staff.login, password=staff.password, follow=False), status=303
+        )
         found["portal"] = count(app, lambda: phone.get("/"))
-        desk.log_in(admin)  # warm: the key of the second factor's seed is read once per process
-        desk.http.cookies.clear()
-        time.shift(60)  # a code is good once
         desk.get("/login")
-        found["password, then code page"] = count(app, lambda: desk.submit(login_id=admin.login, password=admin.password))
+        found["password, then code page"] = count(
+            app, lambda: desk.submit(login_id=admin.login, password=admin.password)
+        )
         assert "/login/totp" in str(desk.page.url)  # type: ignore[union-attr]
         found["second factor"] = count(app, lambda: desk.submit(code=admin.code(), follow=False), status=303)
     assert {name: n for name, n in found.items() if n > PAGES[name]} == {}, found

@@ -267,9 +267,7 @@ def _handle(
         return _local_error("the application has ended", values)
     params = values.to_dict()
     try:
-        if wrong_resource(values, services.settings.issuer):
-            raise _Redirectable("invalid_target")
-        _check_unsupported(params, client)
+        _check_unsupported(params, client, values)
         wish, asked = _wish(params, client, requested_at=requested_at)
         return _proceed(session, front, params, wish, asked, scope=grant.request.scope, stored=stored)
     except _Redirectable as error:
@@ -322,8 +320,10 @@ class FrontDoor(Exchange):
         return request
 
 
-def _check_unsupported(params: dict[str, str], client: Client) -> None:
+def _check_unsupported(params: dict[str, str], client: Client, values: MultiDict[str, str]) -> None:
     """What we do not do is refused, not ignored (OI-16, OA-08); and PKCE is demanded of everybody but the excepted (D5)."""
+    if wrong_resource(values, browser.services().settings.issuer):
+        raise _Redirectable("invalid_target")
     if "request" in params:
         raise _Redirectable("request_not_supported")
     if "request_uri" in params:

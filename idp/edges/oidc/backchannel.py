@@ -7,7 +7,10 @@ minted for each attempt: a retry with an old `jti` or an expired token would be 
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlencode
 
 from sqlalchemy import select
@@ -20,6 +23,8 @@ from idp.edges.oidc import claims
 from idp.lifecycle.revocation.cutter import CutOrder, Outcome
 from idp.services import Services
 
+#: an attempt begins no call later than this, so that it is over before its lease is (outbox.queue.LEASE)
+BUDGET_S = 15.0
 HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", "User-Agent": "Sekisho"}
 
 
@@ -32,24 +37,30 @@ class OidcLogoutCutter:
     def cut(self, order: CutOrder) -> Outcome:
         """One attempt: a token for the whole subject, and one for each session where the relying party wants `sid` (LO-05).
 
-        All of them must be accepted; the first that is not decides the outcome.
+        All of them must be accepted. One that is refused does not keep the others from being sent; one that gets no answer
+        ends the attempt, and the next goes on from there.
         """
         with reading() as session:
             party = session.scalar(select(RelyingParty).where(RelyingParty.application_id == order.application_id))
             sub = session.scalar(select(Account.subject).where(Account.id == order.account_id))
         if party is None or sub is None or party.backchannel_logout_uri is None:
             return Outcome("refused", "no_logout_endpoint")
-        wanted: list[str | None] = [None] if order.whole_subject else []
-        if not order.whole_subject or party.backchannel_logout_session_required:
-            wanted += order.sids
+        named = order.sids if not order.whole_subject or party.backchannel_logout_session_required else ()
+        wanted: list[str | None] = [*([None] if order.whole_subject else []), *named]
         if not wanted:
             return Outcome("acknowledged", evidence={"nothing_to_tell": True})
-        outcome = Outcome("acknowledged")
+        started, told = time.monotonic(), 0
+        last, refused = Outcome("acknowledged"), Outcome("acknowledged")
         for sid in wanted:
-            outcome = self._send(party, sub, sid, order.now)
-            if outcome.result != "acknowledged":
-                break
-        return outcome
+            if time.monotonic() - started > BUDGET_S:
+                return replace(last, result="retry", error="too_slow", told=told)
+            last = self._send(party, sub, sid, order.now)
+            if last.result == "retry":
+                return replace(last, told=told)
+            if last.result == "refused" and refused.result != "refused":
+                refused = last
+            told += sid is not None and refused.result != "refused"
+        return refused if refused.result == "refused" else last
 
     def _send(self, party: RelyingParty, sub: str, sid: str | None, now: datetime) -> Outcome:
         uri = party.backchannel_logout_uri or ""
@@ -62,10 +73,10 @@ class OidcLogoutCutter:
             return Outcome("refused", f"refused_by_us: {error}"[:200], evidence=facts)
         except Unreachable as error:
             return Outcome("retry", error.kind, evidence=facts)
-        return judge(answer, facts)
+        return judge(answer, facts, now=now)
 
 
-def judge(answer: Answer, facts: dict[str, object]) -> Outcome:
+def judge(answer: Answer, facts: dict[str, object], *, now: datetime) -> Outcome:
     """What an answer means (LO-07). Pure.
 
     200 and 204 are the peer's word that it did it: *acknowledged*. A page of HTML with status 200 is a login page in front
@@ -73,14 +84,28 @@ def judge(answer: Answer, facts: dict[str, object]) -> Outcome:
     """
     facts = {**facts, "status": answer.status, "elapsed_ms": answer.elapsed_ms}
     if answer.status in {200, 204}:
-        if answer.body.strip() and "html" in answer.headers.get("content-type", "").lower():
+        if _is_page(answer):
             return Outcome("retry", "html_page", evidence=facts)
         return Outcome("acknowledged", evidence=facts)
     if answer.status == 400:
         return Outcome("refused", "http_400", evidence=facts)
-    return Outcome("retry", f"http_{answer.status}", retry_after_s=_retry_after(answer), evidence=facts)
+    return Outcome("retry", f"http_{answer.status}", retry_after_s=_retry_after(answer, now), evidence=facts)
 
 
-def _retry_after(answer: Answer) -> int | None:
-    text = answer.headers.get("retry-after", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 8 else None
+def _is_page(answer: Answer) -> bool:
+    """A document. The word `ok` under the text/html that many frameworks send by default is none."""
+    start = answer.body[:1024].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return True
+    return b"<" in answer.body and "html" in answer.headers.get("content-type", "").lower()
+
+
+def _retry_after(answer: Answer, now: datetime) -> int | None:
+    """Seconds; the header holds a number of them or a date (RFC 9110 §10.2.3). None: absent, past, or nonsense."""
+    text = answer.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return int(text) if len(text) < 8 else None
+    try:
+        return max(0, int((parsedate_to_datetime(text) - now).total_seconds())) if text else None
+    except (TypeError, ValueError, OverflowError):
+        return None

@@ -16,7 +16,8 @@ Result = Literal["acknowledged", "retry", "refused"]
 class CutOrder:
     """One attempt. delivery_id names all attempts together; application_id, account_id and sids say what to end.
 
-    sids: app sessions that ended; empty with whole_subject = every session of the person there.
+    sids: app sessions that ended and of which the peer has not heard in an earlier attempt; whole_subject: every session
+    of the person there.
     """
 
     delivery_id: uuid.UUID
@@ -32,13 +33,14 @@ class CutOrder:
 class Outcome:
     """What came of one attempt. result: acknowledged (the peer said yes, no more than that), retry, refused (a person).
 
-    error: short machine word for the log and the receipt. retry_after_s: what the peer asked for. evidence: facts such as
-    HTTP status and `jti`, never a body.
+    error: short machine word for the log and the receipt. retry_after_s: what the peer asked for. told: how many of the
+    order's sids, from the first, need not be told again. evidence: facts such as HTTP status and `jti`, never a body.
     """
 
     result: Result
     error: str | None = None
     retry_after_s: int | None = None
+    told: int = 0
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 

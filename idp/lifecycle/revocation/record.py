@@ -24,31 +24,33 @@ from idp.lifecycle.revocation.words import CutState, Grade
 OPEN = (CutState.WAITING.value, CutState.LEASED.value)
 
 
+#: app sessions that one delivery names: those that ended last; the token without `sid` reaches the others
+MOST_SIDS = 50
+
+
 def cut_order(session: Session, order: Order, *, now: datetime) -> CutOrder:
-    """Build an attempt from durable facts at send time (RE-06)."""
+    """Build an attempt from durable facts at send time (RE-06).
+
+    What ended by the moment of the cut is told; what is live or ended later belongs to a person who was let in again, and
+    a late logout must not reach it (RE-04). The moment an app session *ended* decides and not the one it was opened: the
+    revoking transaction wrote the first by its own clock, while the second may be that of a host some seconds ahead.
+    """
     application_id, account_id = uuid.UUID(order.detail["application_id"]), uuid.UUID(order.detail["account_id"])
-    query = select(AppSession.sid).where(
-        AppSession.application_id == application_id, AppSession.account_id == account_id
-    )
+    there = (AppSession.application_id == application_id, AppSession.account_id == account_id)
+    over = AppSession.ended_at <= order.created_at
+    query = select(AppSession.sid).where(*there)
     if order.detail.get("login_session_id"):
         query = query.where(AppSession.login_session_id == uuid.UUID(order.detail["login_session_id"]))
     if order.detail.get("app_session_id"):
         query = query.where(AppSession.id == uuid.UUID(order.detail["app_session_id"]))
     else:
-        # sessions opened after the cut belong to a person who was let in again; a late logout must not reach them (RE-04)
-        query = query.where(AppSession.ended_at.is_not(None), AppSession.created_at <= order.created_at)
-    sids = tuple(session.scalars(query.order_by(AppSession.id.desc()).limit(50)))
-    whole = bool(order.detail.get("whole_subject")) and not _let_in_again(session, application_id, account_id, order)
-    return CutOrder(order.id, application_id, account_id, sids, whole, order.tries, now)
-
-
-def _let_in_again(session: Session, application_id: uuid.UUID, account_id: uuid.UUID, order: Order) -> bool:
-    newer = select(AppSession.id).where(
-        AppSession.application_id == application_id,
-        AppSession.account_id == account_id,
-        AppSession.created_at > order.created_at,
+        query = query.where(over)
+    sids = session.scalars(query.order_by(AppSession.ended_at.desc(), AppSession.id.desc()).limit(MOST_SIDS)).all()
+    again = select(AppSession.id).where(*there, AppSession.ended_at.is_(None) | ~over).limit(1)
+    whole = bool(order.detail.get("whole_subject")) and session.scalar(again) is None
+    return CutOrder(
+        order.id, application_id, account_id, tuple(sids[order.detail.get("told", 0) :]), whole, order.tries, now
     )
-    return session.scalar(newer.limit(1)) is not None
 
 
 def leased(session: Session, cut_id: uuid.UUID) -> None:
@@ -71,7 +73,8 @@ def finished(session: Session, order: Order, outcome: Outcome, *, now: datetime)
             kept = queue.done(session, order, outcome="acknowledged", now=now)
         case "retry" if now < order.give_up_at:
             at = queue.next_try_at(order, now=now, retry_after_s=outcome.retry_after_s)
-            kept = queue.retry_later(session, order, at=at, outcome=outcome.error or "retry")
+            told = order.detail.get("told", 0) + outcome.told
+            kept = queue.retry_later(session, order, at=at, outcome=outcome.error or "retry", told=told)
         case _:
             kept = queue.done(session, order, outcome="gave_up" if outcome.result == "retry" else "refused", now=now)
     if not kept:
@@ -79,9 +82,9 @@ def finished(session: Session, order: Order, outcome: Outcome, *, now: datetime)
     if order.topic == "cut" and order.ref is not None:
         _write_cut(session, order, outcome, now=now)
     elif outcome.result != "retry" or now >= order.give_up_at:
-        told = outcome.result == "acknowledged"
+        heard = outcome.result == "acknowledged"
         record(
-            session, Tag.LOGOUT_DELIVERED if told else Tag.LOGOUT_GIVEN_UP, actor=SYSTEM, now=now, result="ok" if told else "refused",
+            session, Tag.LOGOUT_DELIVERED if heard else Tag.LOGOUT_GIVEN_UP, actor=SYSTEM, now=now, result="ok" if heard else "refused",
             application_id=uuid.UUID(order.detail["application_id"]), subject_id=uuid.UUID(order.detail["account_id"]),
             tries=order.tries, error=outcome.error,
         )  # fmt: skip
