@@ -18,7 +18,7 @@ from types import FrameType
 from flask import Flask
 
 from idp.core import clock
-from idp.core.db import retrying, transaction
+from idp.core.db import reading, retrying, transaction
 from idp.core.errors import SekishoError
 from idp.domain.authn import throttle
 from idp.domain.tokens.ends import LOGOUT_TOPIC
@@ -46,20 +46,25 @@ class Worker:
         self._services: Services = app.extensions["sekisho"]
         cutter: Cutter = OidcLogoutCutter(self._services)
         self._cutters: dict[str, Cutter] = {CUT_TOPIC: cutter, LOGOUT_TOPIC: cutter}
-        self._stop = threading.Event()
+        self._stopping = False
         self._busy: Counter[str] = Counter()
+        #: destinations whose last call failed: one call at a time each, and half of all slots between them
+        self._failing: set[str] = set()
         self._lock = threading.Lock()
         self._swept = 0.0
 
     def stop(self, *_signal: int | FrameType | None) -> None:
-        """Take nothing new; what is under way is finished (RE-44)."""
-        self._stop.set()
+        """Take nothing new; what is under way is finished (RE-44).
+
+        A plain flag: this is a signal handler, and the lock inside an Event that a second signal finds taken is never freed.
+        """
+        self._stopping = True
 
     def run(self) -> None:
         """Work until `stop`."""
         slots = self._services.settings.worker_slots
         with ThreadPoolExecutor(max_workers=slots, thread_name_prefix="cut") as pool:
-            while not self._stop.is_set():
+            while not self._stopping:
                 try:
                     started = self.step(pool)
                     self._sweep_if_due()
@@ -71,18 +76,17 @@ class Worker:
                     log.exception("worker step failed")
                     started = 0
                 if not started:
-                    self._stop.wait(POLL_S)
+                    time.sleep(POLL_S)
 
     def step(self, pool: ThreadPoolExecutor) -> int:
         """Start what may start now. Returns how many deliveries began."""
         with self._lock:
             busy = Counter(self._busy)
-        free = self._services.settings.worker_slots - busy.total()
-        if free <= 0:
+        if busy.total() >= self._services.settings.worker_slots:
             return 0
         with self._app.app_context():
             self._services.signer.refresh(now=clock.now())
-            orders = self._lease(free, busy)
+            orders = self._lease(busy)
         for order in orders:
             with self._lock:
                 self._busy[order.destination] += 1
@@ -94,37 +98,57 @@ class Worker:
         for _ in range(rounds):
             with self._app.app_context():
                 self._services.signer.refresh(now=clock.now())
-                orders = self._lease(self._services.settings.worker_slots, Counter())
+                orders = self._lease(Counter())
             for order in orders:
                 self._deliver(order)
             if not orders:
                 break
         self.sweep()
 
-    def _lease(self, free: int, busy: Counter[str]) -> list[Order]:
+    def _lease(self, busy: Counter[str]) -> list[Order]:
         """tx1 for each: a lease is one short transaction of its own, so that one lost race loses nothing else."""
-        now, per = clock.now(), self._services.settings.destination_slots
-        with transaction(reserved=True) as session:
-            ids = queue.due(session, now=now, limit=free, busy=busy, per_destination=per)
-        orders: list[Order] = []
-        taken = Counter(busy)
-        for row_id in ids:
-            with transaction(reserved=True) as session:
-                order = queue.lease(session, row_id, now=now)
-                if order is None:
-                    continue
-                if order.topic == CUT_TOPIC and order.ref is not None:
-                    record.leased(session, order.ref)
-            taken[order.destination] += 1
-            orders.append(order)
+        now, settings = clock.now(), self._services.settings
+        free = settings.worker_slots - busy.total()
+        taken, orders = Counter(busy), list[Order]()
+        with reading() as session:
+            found = queue.due(
+                session, now=now, limit=free, full=self._full(taken), per_destination=settings.destination_slots
+            )
+        for row in found:
+            if row.destination in self._full(taken):
+                continue
+            try:
+                with transaction(reserved=True) as session:
+                    order = queue.lease(session, row.id, now=now)
+                    if order is not None and order.topic == CUT_TOPIC and order.ref is not None:
+                        record.leased(session, order.ref)
+            except Exception:
+                log.exception("lease failed; what is leased already goes on")
+                break
+            if order is not None:
+                taken[order.destination] += 1
+                orders.append(order)
         return orders
+
+    def _full(self, taken: Counter[str]) -> set[str]:
+        """Destinations that get no further slot now: at their own limit, or failing while the failing ones have their half."""
+        settings = self._services.settings
+        with self._lock:
+            failing = set(self._failing)
+        spent = sum(taken[name] for name in failing)
+        full = {
+            name for name, count in taken.items() if count >= (1 if name in failing else settings.destination_slots)
+        }
+        return full | failing if spent >= max(1, settings.worker_slots // 2) else full
 
     def _deliver(self, order: Order) -> None:
         with self._app.app_context():
             now = clock.now()
-            with transaction(reserved=True) as session:
+            with reading() as session:
                 attempt = record.cut_order(session, order, now=now)
             outcome = self._attempt(order, attempt)
+            with self._lock:
+                (self._failing.add if outcome.result == "retry" else self._failing.discard)(order.destination)
 
             def write() -> bool:
                 with transaction(reserved=True) as session:
@@ -162,12 +186,12 @@ class Worker:
         """What the clock does: end dates, residuals, closed minutes of refusals, old counters. Each in its own transaction."""
         with self._app.app_context():
             now, settings = clock.now(), self._services.settings
-            due.run(give_up_after=settings.give_up_after, now=now)
             with transaction(reserved=True) as session:
                 record.close_elapsed(session, now=now)
             with transaction(reserved=True) as session:
                 audit.flush_refusals(session, now=now)
                 throttle.sweep(session, now=now)
+            due.run(give_up_after=settings.give_up_after, now=now)
 
 
 class _Settle:

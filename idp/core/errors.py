@@ -54,6 +54,10 @@ class Throttled(SekishoError):
         self.retry_after_s = retry_after_s
 
 
+class Busy(Throttled):
+    """Nobody did anything wrong: there is more work than the machine can do right now (RE-46)."""
+
+
 class Stale(SekishoError):
     """The form or link is older than what it refers to; start again."""
 

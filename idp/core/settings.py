@@ -77,8 +77,14 @@ class Settings(BaseSettings):
     @classmethod
     def _issuer_is_an_origin(cls, value: str) -> str:
         parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query or parts.fragment:
-            raise ValueError("must be an origin such as https://login.example.jp, without a path or a final slash")
+        port = parts.port  # raises ValueError for what is no port
+        exact = value == f"{parts.scheme}://{parts.netloc}" == value.lower() and "@" not in parts.netloc
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not exact:
+            raise ValueError(
+                "must be an origin such as https://login.example.jp, lower case, without a path or a final slash"
+            )
+        if port == {"http": 80, "https": 443}[parts.scheme]:
+            raise ValueError("must not name the default port: browsers leave it out, and then no request would match")
         return value
 
     @property

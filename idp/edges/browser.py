@@ -21,7 +21,7 @@ from idp.core import clock, ids
 from idp.core.db import reading, transaction
 from idp.core.errors import Denied, NotFound, SekishoError, Stale
 from idp.domain.directory import scope
-from idp.domain.directory.roles import Power, needs_second_factor
+from idp.domain.directory.roles import ROLES, Power, Reach, needs_second_factor
 from idp.domain.directory.scope import Viewer
 from idp.domain.sessions import live
 from idp.domain.sessions.live import LiveLogin
@@ -149,10 +149,11 @@ def _look() -> Looking | None:
 def to_login() -> WSGIResponse:
     """Send somebody to the login page; after it they come back to this path (a relative one of ours, WB-05)."""
     wanted = request.full_path.rstrip("?") if request.method == "GET" else "/"
-    return redirect(f"/login?next={_quote(wanted)}" if wanted != "/" else "/login", 303)
+    return redirect(f"/login?next={quoted(wanted)}" if wanted != "/" else "/login", 303)
 
 
-def _quote(path: str) -> str:
+def quoted(path: str) -> str:
+    """A path as the value of a query parameter: its own query stays one value."""
     return quote(path, safe="/")
 
 
@@ -172,10 +173,24 @@ def safe_next(text: str) -> str:
     return text if not parts.scheme and not parts.netloc and "//" not in parts.path else "/"
 
 
-def require(power: Power | None = None) -> Callable[[View], View]:
+def id_argument(name: str) -> uuid.UUID | None:
+    """An id in the query, None without one. Raises NotFound for a text that is none."""
+    text = request.args.get(name)
+    if not text:
+        return None
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise NotFound(
+            "ページが見つかりません。URLが変わったか、見る権限がありません。", f"{name} is not an id"
+        ) from None
+
+
+def require(power: Power | None = None, *, wide: bool = False) -> Callable[[View], View]:
     """A page for people who are logged in, with both factors where their role demands it, and who hold a power somewhere.
 
-    Over *whom* they hold it is part of each query (`directory.scope`), not of this decorator.
+    Over *whom* they hold it is part of each query (`directory.scope`), not of this decorator. wide: a page of head office,
+    whose cut takes the whole person; a power that reaches one store only opens the store's pages, not these (RV-30).
     """
 
     def decorate(view: View) -> View:
@@ -186,13 +201,18 @@ def require(power: Power | None = None) -> Callable[[View], View]:
                 return to_login()
             if lacks_second_factor(looking):
                 return redirect("/me/security/totp/new", 303)
-            if power is not None and not looking.viewer.can(power):
+            if power is not None and not _holds(looking.viewer, power, wide=wide):
                 raise Denied("この画面を使う権限がありません。", f"needs {power}")
             return view(looking, *args, **kwargs)
 
         return cast("View", wrapped)
 
     return decorate
+
+
+def _holds(viewer: Viewer, power: Power, *, wide: bool) -> bool:
+    held = viewer.standings_with(power)
+    return any(ROLES[s.role].reach is not Reach.STORE for s in held) if wide else bool(held)
 
 
 def lacks_second_factor(looking: Looking) -> bool:
@@ -208,7 +228,7 @@ def fresh(looking: Looking) -> bool:
 def to_step_up() -> WSGIResponse:
     """Ask for a fresh proof, then come back to this page."""
     back = request.full_path.rstrip("?") if request.method == "GET" else request.path
-    return redirect(f"/login/step-up?next={_quote(back)}", 303)
+    return redirect(f"/login/step-up?next={quoted(back)}", 303)
 
 
 # --- guards and headers --------------------------------------------------------------------------------------------
@@ -218,6 +238,7 @@ def install(app: Flask) -> None:
     """Install the guards that every request passes and the headers that every answer carries."""
     app.before_request(_identify)
     app.before_request(_refuse_foreign_host)
+    app.before_request(_refuse_nul)
     app.before_request(_refuse_cross_site)
     app.after_request(_headers)
 
@@ -233,6 +254,12 @@ def _refuse_foreign_host() -> None:
     """Only the issuer's own Host is answered: a forged one must not reach a reset link or the discovery (WB-04)."""
     if request.host != services().settings.issuer_host and request.endpoint not in {"health.live", "health.ready"}:
         raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", f"host {request.host[:80]!r}")
+
+
+def _refuse_nul() -> None:
+    """No address of ours holds a NUL. PostgreSQL takes none in a text, so one would be an error of ours instead of theirs."""
+    if "\0" in request.path or any("\0" in part for pair in request.args.items(multi=True) for part in pair):
+        raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", "NUL in the address")
 
 
 def _refuse_cross_site() -> None:

@@ -54,12 +54,12 @@ def counting(app: Flask) -> Iterator[list[str]]:
             event.remove(engine, "before_cursor_execute", before)
 
 
-def count(app: Flask, act: Callable[[], Any], *, status: int = 200) -> int:
-    """How many statements one request needs. It must also succeed: a refusal is cheap."""
+def counted(app: Flask, act: Callable[..., Any], *args: Any, status: int = 200, **kwargs: Any) -> tuple[int, Any]:
+    """How many statements one request needs, and its answer. It must succeed: a refusal is cheap."""
     with counting(app) as seen:
-        answer = act()
+        answer = act(*args, **kwargs)
     assert answer.status_code == status, (answer.status_code, answer.text[:500])
-    return len(seen)
+    return len(seen), answer
 
 
 def test_hot_paths_stay_inside_their_statements(world: World) -> None:
@@ -74,24 +74,19 @@ def test_hot_paths_stay_inside_their_statements(world: World) -> None:
         web.log_in(phone)  # warm: signing keys are read every 10 seconds, the refresh key once per process
         for party in (web, native):
             for _ in range(2):  # the second time, the app session exists already
-                assert count(app, lambda p=party: phone.get(p.authorization_url(), follow=False), status=303) <= 6
-            code = party.answer(phone.page)["code"]  # type: ignore[arg-type]
-            answers: list[Any] = []
-            assert count(app, lambda p=party, c=code, a=answers: _keep(a, p.redeem(c))) <= 6
-            tokens = answers[0].json()
-            assert count(app, lambda p=party, t=tokens: _keep(answers, p.refresh(t["refresh_token"]))) <= 4
-            assert (answers[1].json()["refresh_token"] == tokens["refresh_token"]) is (party is web), (
-                "rotation: public only"
-            )
-            assert count(app, lambda p=party, t=tokens: p.userinfo(t["access_token"])) <= 2
-        assert count(app, lambda: web.http.get("/.well-known/openid-configuration")) == 0
-        assert count(app, lambda: web.http.get("/oidc/jwks")) == 0
-        assert count(app, lambda: web.http.get("/healthz")) == 0
-
-
-def _keep(answers: list[Any], answer: Any) -> Any:
-    answers.append(answer)
-    return answer
+                cost, answer = counted(app, phone.get, party.authorization_url(), follow=False, status=303)
+                assert cost <= 6
+            cost, answer = counted(app, party.redeem, party.answer(answer)["code"])
+            assert cost <= 6
+            tokens = answer.json()
+            cost, answer = counted(app, party.refresh, tokens["refresh_token"])
+            assert cost <= 4
+            rotated = answer.json()["refresh_token"] != tokens["refresh_token"]
+            assert rotated is (party is native), "public clients rotate, confidential ones keep a generation"
+            cost, _ = counted(app, party.userinfo, tokens["access_token"])
+            assert cost <= 2
+        for path in ("/.well-known/openid-configuration", "/oidc/jwks", "/healthz"):
+            assert counted(app, web.http.get, path)[0] == 0
 
 
 #: ceilings of what a page needs. The live check is two (session, standings); a login reads its account and its brakes, then
@@ -113,20 +108,18 @@ def test_pages_need_a_stated_number_of_statements(world: World) -> None:
     found: dict[str, int] = {}
     with time_machine.travel(NOW, tick=False), Browser(app) as phone, Browser(app) as desk:
         phone.get("/status")
-        found["login page"] = count(app, lambda: phone.get("/login"))
+        found["login page"], _ = counted(app, phone.get, "/login")
         wrong = {"login_id": staff.login, "password": "not the one they chose"}
-        found["wrong password"] = count(app, lambda: phone.submit(**wrong), status=401)
+        found["wrong password"], _ = counted(app, phone.submit, **wrong, status=401)
         phone.get("/login")
-        found["login"] = count(
-            app, lambda: phone.submit(login_id=staff.login, password=staff.password, follow=False), status=303
-        )
-        found["portal"] = count(app, lambda: phone.get("/"))
+        right = {"login_id": staff.login, "password": staff.password}
+        found["login"], _ = counted(app, phone.submit, **right, follow=False, status=303)
+        found["portal"], _ = counted(app, phone.get, "/")
         desk.get("/login")
-        found["password, then code page"] = count(
-            app, lambda: desk.submit(login_id=admin.login, password=admin.password)
-        )
-        assert "/login/totp" in str(desk.page.url)  # type: ignore[union-attr]
-        found["second factor"] = count(app, lambda: desk.submit(code=admin.code(), follow=False), status=303)
+        right = {"login_id": admin.login, "password": admin.password}
+        found["password, then code page"], answer = counted(app, desk.submit, **right)
+        assert "/login/totp" in str(answer.url)
+        found["second factor"], _ = counted(app, desk.submit, code=admin.code(), follow=False, status=303)
     assert {name: n for name, n in found.items() if n > PAGES[name]} == {}, found
     assert found.keys() == PAGES.keys()
 
@@ -160,8 +153,8 @@ def test_a_cut_costs_by_destinations_not_by_sessions(world: World) -> None:
         cost: dict[str, int] = {}
         for person in (few, many, wide):
             desk.get(f"/store/S1/staff/{person.id}/stop")
-            cost[person.login_name] = count(app, lambda: desk.submit(follow=False), status=303)
-            assert receipt_number(desk.page)  # type: ignore[arg-type]
+            cost[person.login_name], answer = counted(app, desk.submit, follow=False, status=303)
+            assert receipt_number(answer)
     assert cost["0414"] == cost["0413"], "one statement per kind, however many rows"
     assert 0 < cost["0415"] - cost["0413"] <= 5, "a destination is a few rows, and grows nothing else"
 

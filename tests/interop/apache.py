@@ -1,14 +1,17 @@
-"""Debian's Apache with `mod_auth_openidc`, unmodified: a configuration of our own in a folder of its own, on loopback."""
+"""Debian's Apache with `mod_auth_openidc`, unmodified: a configuration of our own in a folder of its own, on loopback.
+
+Its cookies carry the port in their names: all servers of a test are `localhost`, and browsers do not tell ports apart.
+"""
 
 from __future__ import annotations
 
 import os
-import pwd
 import secrets
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Self
 
 import httpx2
 
@@ -32,6 +35,8 @@ CustomLog {folder}/access.log short
 StartServers 1
 ServerLimit 2
 ThreadsPerChild 8
+MinSpareThreads 1
+MaxSpareThreads 16
 MaxRequestWorkers 16
 Listen 127.0.0.1:{port}
 ServerName localhost:{port}
@@ -53,6 +58,8 @@ OIDCPassClaimsAs environment
 OIDCInfoHook access_token id_token userinfo refresh_token
 OIDCRedirectURLsAllowed ^http://localhost:{port}/
 OIDCCacheType shm
+OIDCCookie session-{port}
+OIDCStateCookiePrefix state-{port}-
 OIDCCryptoPassphrase {passphrase}
 
 <Directory {folder}/pages>
@@ -108,6 +115,12 @@ class Apache:
         self.bye = f"{self.origin}/bye.html"
         self._process: subprocess.Popen[bytes] | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def start(self, issuer: str, client: RegisteredClient, *, alg: str) -> None:
         """Write configuration and pages, start, wait until it answers."""
         self._write(issuer, client, alg)
@@ -140,10 +153,6 @@ class Apache:
         (pages / "bye.html").write_text("bye\n", encoding="utf-8")
         for path in (pages, *pages.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        if root:
-            user = pwd.getpwnam(CHILDREN)
-            (pages.parent / "httpd.conf").chmod(0o600)
-            assert user.pw_uid != 0
 
     def _is_up(self) -> bool:
         assert self._process is not None
@@ -154,10 +163,11 @@ class Apache:
             return False
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop it and take its folder away."""
         if self._process is not None:
             stop(self._process)
             self._process = None
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def log(self) -> str:
         """What it and its module wrote."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from tests.conftest import REQUIRE_ALL
-from tests.interop import openid_client
-from tests.interop.apache import Apache, why_not
+from tests.interop import apache, openid_client
 from tests.interop.installation import Installation
 
 
@@ -30,20 +27,19 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 
 @pytest.fixture(scope="session")
-def openid_client_ready() -> None:
+def node() -> Iterator[openid_client.Node]:
     """npm's `openid-client`, installed from the lock file."""
     if reason := openid_client.why_not():
         missing(reason)
-
-
-@pytest.fixture
-def apache() -> Iterator[Apache]:
-    """Debian's Apache with mod_auth_openidc; a test configures and starts it."""
-    if reason := why_not():
-        missing(reason)
-    made = Apache()
+    made = openid_client.Node()
     try:
         yield made
     finally:
         made.close()
-        shutil.rmtree(Path(made.folder), ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def apache_ready() -> None:
+    """Debian's Apache with mod_auth_openidc."""
+    if reason := apache.why_not():
+        missing(reason)

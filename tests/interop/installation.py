@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -26,11 +26,21 @@ from tests.actors import Browser
 ROOT = Path(__file__).resolve().parents[2]
 START_S, STOP_S, COMMAND_S = 30.0, 15.0, 30.0
 PREPARE = """
-import json, os, sys
+import os, sys
 from pathlib import Path
 from idp.cli.demo import prepare
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
 prepare(folder, port, {k: v for k, v in os.environ.items() if k.startswith("SEKISHO_")})
+"""
+BATCH = """
+import contextlib, io, json, sys
+from idp.cli import cli
+printed = []
+for arguments in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        cli.main([*arguments, "--json"], standalone_mode=False)
+    printed.append(json.loads(out.getvalue()))
+json.dump(printed, sys.stdout)
 """
 T = TypeVar("T")
 
@@ -102,7 +112,8 @@ class Installation:
             "SEKISHO_PEPPER_FILE": str(folder / "keys" / "pepper"), "SEKISHO_WEB_THREADS": "4",
         }  # fmt: skip
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._spare: list[Someone] = []
+        self._leavers: list[Someone] = []
+        self.colleague: Someone
 
     def __enter__(self) -> Self:
         try:
@@ -118,7 +129,8 @@ class Installation:
     def _start(self) -> None:
         self._python("-c", PREPARE, str(self.folder), str(self.port))
         people = json.loads((self.folder / "demo.json").read_text(encoding="utf-8"))["people"]
-        self._spare = [Someone(p["login"], p["password"], p["name"], p["store"]) for p in people if p["role"] == "staff"]
+        staff = [Someone(p["login"], p["password"], p["name"], p["store"]) for p in people if p["role"] == "staff"]
+        self.colleague, *self._leavers = staff
         for name, arguments in {"web": ["serve"], "worker": ["worker"]}.items():
             with (self.folder / f"{name}.log").open("ab") as log:
                 self._processes[name] = subprocess.Popen(
@@ -145,11 +157,10 @@ class Installation:
         """The end of what the processes wrote."""
         return "\n".join(f"--- {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in sorted(self.folder.glob("*.log")))
 
-    def _python(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:
+    def _python(self, *arguments: str, given: str = "", accept: tuple[int, ...] = (0,)) -> str:
         done = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=COMMAND_S,
-        )  # fmt: skip
+            [sys.executable, *arguments], cwd=ROOT, env=self._environment, input=given, capture_output=True, text=True, timeout=COMMAND_S
+        )
         assert done.returncode in accept, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -157,31 +168,39 @@ class Installation:
         """`python -m idp.cli … --json`: what it printed."""
         return json.loads(self._python("-m", "idp.cli", *arguments, "--json", accept=accept))
 
-    def somebody(self) -> Someone:
-        """A member of staff whom no other test has touched."""
-        assert self._spare, "no more people in the demonstration data"
-        return self._spare.pop(0)
+    def commands(self, *several: Sequence[str]) -> list[Any]:
+        """The same for several commands, in one process: starting Python is most of what a command costs."""
+        found: list[Any] = json.loads(self._python("-c", BATCH, given=json.dumps(several)))
+        return found
 
-    def register(self, slug: str, *options: str) -> RegisteredClient:
-        """An application that all staff may use, with one of its two functions."""
+    def leaver(self) -> Someone:
+        """A member of staff whom a test may revoke; `colleague` stays for ever."""
+        assert self._leavers, "no more people in the demonstration data"
+        return self._leavers.pop(0)
+
+    def register(self, wishes: Mapping[str, Sequence[str]]) -> dict[str, RegisteredClient]:
+        """Applications that all staff may use, with one of their two functions. wishes: slug → options of `app add-oidc`."""
         functions = ("--function", "points.view", "--function", "points.adjust")
-        made = self.command("app", "add-oidc", slug, f"{slug} の窓口", *functions, *options)
-        assert made["issuer"] == self.issuer
-        self.command("app", "grant", slug, "--role", "staff", "--function", "points.view")
-        return RegisteredClient(slug, made["client_id"], made["client_secret"])
+        add = [["app", "add-oidc", slug, named(slug), *functions, *options] for slug, options in wishes.items()]
+        grant = [["app", "grant", slug, "--role", "staff", "--function", "points.view"] for slug in wishes]
+        made = self.commands(*add, *grant)[: len(add)]
+        assert {one["issuer"] for one in made} == {self.issuer}
+        return {one["slug"]: RegisteredClient(one["slug"], one["client_id"], one["client_secret"]) for one in made}
 
     def revoke(self, person: Someone) -> str:
         """Stop everything that this person has. Returns the number of the receipt."""
         number: str = self.command("revoke", person.login)["receipt"]
         return number
 
-    def line(self, number: str, *, application: str) -> dict[str, Any]:
-        """The line of a receipt that says what became of the sessions inside an application."""
+    def logout_lines(self, number: str) -> dict[str, dict[str, Any]]:
+        """Slug → the line of a receipt that says what became of the sessions inside that application."""
         receipt = self.command("receipt", "show", number, accept=(0, 3))
-        lines = [line for line in receipt["lines"] if line["application"] == application and line["kind"] == "application"]
-        assert len(lines) == 1, receipt
-        found: dict[str, Any] = lines[0]
-        return found
+        return {line["application"].split()[0]: line for line in receipt["lines"] if line["kind"] == "OIDC_LOGOUT"}
+
+
+def named(slug: str) -> str:
+    """The name of an application on our pages."""
+    return f"{slug} の窓口"
 
 
 class Traveller(Browser):

@@ -21,6 +21,8 @@ class Candidate:
 
     account_id: uuid.UUID
     company_id: uuid.UUID
+    company_code: str
+    login_name: str
     epoch: int
     password_id: uuid.UUID | None
     verifier: str | None
@@ -50,6 +52,8 @@ def _candidate(session: Session, *who: ColumnElement[bool]) -> Candidate | None:
         select(
             Account.id,
             Account.company_id,
+            Company.code,
+            Account.login_name,
             Account.epoch,
             password.id.label("password_id"),
             password.verifier,
@@ -72,4 +76,4 @@ def _candidate(session: Session, *who: ColumnElement[bool]) -> Candidate | None:
     ).one_or_none()
     if row is None:
         return None
-    return Candidate(row.id, row.company_id, row.epoch, row.password_id, row.verifier, row.totp_id is not None)
+    return Candidate(*row[:7], row.totp_id is not None)

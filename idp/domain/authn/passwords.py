@@ -20,7 +20,7 @@ from argon2.low_level import Type, hash_secret_raw
 from zxcvbn import zxcvbn
 
 from idp.core import ids
-from idp.core.errors import Invalid, Throttled
+from idp.core.errors import Busy, Invalid
 
 MIN_ALONE = 15
 MIN_WITH_SECOND_FACTOR = 8
@@ -91,7 +91,7 @@ class Hasher:
     @contextmanager
     def _slot(self) -> Iterator[None]:
         if not self._places.acquire(blocking=False):
-            raise Throttled("いま混み合っています。少し待ってください。", "hash queue is full", retry_after_s=2)
+            raise Busy("いま混み合っています。少し待ってください。", "hash queue is full", retry_after_s=2)
         try:
             with self._slots:
                 yield
@@ -99,7 +99,7 @@ class Hasher:
             self._places.release()
 
     def make(self, password: str) -> str:
-        """A verifier for a new password. Raises Throttled when too many are waiting."""
+        """A verifier for a new password. Raises Busy when too many are waiting."""
         with self._slot():
             return self._make(normalise(password))
 
@@ -111,7 +111,7 @@ class Hasher:
     def check(self, password: str, verifier: str | None) -> bool:
         """True when the password fits. verifier None: no such account; the same work is done and False returned (AC-06).
 
-        Raises Throttled when too many are waiting.
+        Raises Busy when too many are waiting.
         """
         try:
             data = normalise(password)

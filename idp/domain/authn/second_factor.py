@@ -100,8 +100,11 @@ def add_totp(
 ) -> tuple[str, ...] | None:
     """Store a proven TOTP seed, replace any older one, and make ten recovery codes, which are returned once.
 
-    step: the step that proved it, so that the same code does not also log in. None: the account changed meanwhile.
+    step: the step that proved it, so that the same code does not also log in. None: the account changed meanwhile, or
+    this seed was enrolled before: a page that somebody sends a second time.
     """
+    if session.get(Authenticator, authenticator_id) is not None:
+        return None
     if not raise_epoch(session, account_id, epoch=epoch, now=now):
         return None
     _end(session, account_id, ("totp", "recovery_code"), now=now)

@@ -12,6 +12,7 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from idp.core import ids
@@ -63,6 +64,14 @@ def search_key(kana: str) -> str:
     return "".join(chr(ord(c) - 0x60) if "ァ" <= c <= "ヶ" else c for c in folded if not c.isspace())
 
 
+def _flush(session: Session, taken: Conflict) -> None:
+    """Write a new row, to which the audit row and later rows refer. Whoever adds the same code at the same time is told so."""
+    try:
+        session.flush()
+    except IntegrityError:
+        raise taken from None
+
+
 def add_company(
     session: Session, *, code: str, name: str, actor: Actor, now: datetime, is_platform: bool = False
 ) -> Company:
@@ -72,7 +81,7 @@ def add_company(
         raise Conflict("この会社コードはもう使われています。", field="code")
     company = Company(id=ids.new_id(now), created_at=now, code=code, name=name, is_platform=is_platform)
     session.add(company)
-    session.flush()  # the audit row and later rows refer to it
+    _flush(session, Conflict("この会社コードはもう使われています。", field="code"))
     record(session, Tag.COMPANY_ADDED, actor=actor, now=now, company_id=company.id, code=code)
     return company
 
@@ -96,7 +105,7 @@ def add_region(
         path=f"{parent.path if parent else '/'}{code}/",
     )  # fmt: skip
     session.add(region)
-    session.flush()
+    _flush(session, Conflict("このエリアコードはもう使われています。", field="code"))
     record(session, Tag.REGION_ADDED, actor=actor, now=now, company_id=company.id, region_id=region.id)
     return region
 
@@ -118,7 +127,7 @@ def add_store(
         path=region.path if region else "/", code=code, name=name, time_zone=time_zone,
     )  # fmt: skip
     session.add(store)
-    session.flush()
+    _flush(session, Conflict("この店舗コードはもう使われています。", field="code"))
     record(session, Tag.STORE_ADDED, actor=actor, now=now, company_id=company.id, store_id=store.id)
     return store
 
@@ -166,7 +175,8 @@ def add_account(
     session: Session, place: Place, *, login_name: str, name: str, kana: str, role: Role, actor: Actor, now: datetime,
     viewer: Viewer | None = None, locale: str = "ja", ends_at: datetime | None = None,
 ) -> Account:  # fmt: skip
-    """Add a person with one assignment. viewer: who asks; None only for the command line.
+    """Add a person with one assignment. viewer: who asks; None only for the command line. ends_at ends both: somebody whose
+    only place ends may not log in either, also with the worker stopped (RV-35).
 
     The new account can do nothing until its owner has chosen a password with an activation code.
     Raises Invalid, Conflict (login name taken by a live account), Denied (role not the viewer's to give).
@@ -186,10 +196,10 @@ def add_account(
         raise Conflict("このスタッフ番号はもう使われています。", field="login_name")
     account = Account(
         id=ids.new_id(now), created_at=now, company_id=place.company.id, login_name=login_name, subject=ids.new_secret(), name=name,
-        kana=kana, kana_search=search_key(kana or name), locale=locale, epoch=1,
+        kana=kana, kana_search=search_key(kana or name), locale=locale, epoch=1, ends_at=ends_at,
     )  # fmt: skip
     session.add(account)
-    session.flush()
+    _flush(session, Conflict("このスタッフ番号はもう使われています。", field="login_name"))
     record(
         session, Tag.ACCOUNT_ADDED, actor=actor, now=now, company_id=place.company.id, subject_id=account.id,
         store_id=place.store.id if place.store else None,

@@ -17,7 +17,6 @@ from idp.domain.directory.models import Account, Assignment, Company, Region, St
 from idp.domain.directory.roles import ROLES, Power, Reach, Role
 from idp.ledgers.audit.log import Actor
 
-
 #: powers that only show something
 LOOKING = {Power.SEE_PEOPLE, Power.SEE_RECEIPTS}
 
@@ -156,6 +155,20 @@ def still_here(power: Power) -> ColumnElement[bool]:
     if power in LOOKING:
         return true()
     return or_(Assignment.ended_at.is_(None), Account.ended_at.is_not(None))
+
+
+def reaches_beyond(
+    session: Session, viewer: Viewer, power: Power, account_id: uuid.UUID, *, assignment_id: uuid.UUID | None = None
+) -> bool:
+    """True when the person works, or this one assignment is, in a store where the viewer lacks this power."""
+    beyond = (
+        select(Assignment.id)
+        .join(Store, Store.id == Assignment.store_id)
+        .where(Assignment.account_id == account_id, Assignment.ended_at.is_(None), ~stores(viewer, power))
+    )
+    if assignment_id is not None:
+        beyond = beyond.where(Assignment.id == assignment_id)
+    return session.scalar(beyond.limit(1)) is not None
 
 
 def _not_mightier(viewer: Viewer, power: Power) -> tuple[ColumnElement[bool], ...]:

@@ -48,19 +48,22 @@ class OidcLogoutCutter:
         named = order.sids if not order.whole_subject or party.backchannel_logout_session_required else ()
         wanted: list[str | None] = [*([None] if order.whole_subject else []), *named]
         if not wanted:
-            return Outcome("acknowledged", evidence={"nothing_to_tell": True})
+            return Outcome("refused", "nothing_to_tell")
         started, told = time.monotonic(), 0
-        last, refused = Outcome("acknowledged"), Outcome("acknowledged")
+        last, facts = Outcome("acknowledged"), dict[str, object]()
+        refused: Outcome | None = None
         for sid in wanted:
             if time.monotonic() - started > BUDGET_S:
                 return replace(last, result="retry", error="too_slow", told=told)
             last = self._send(party, sub, sid, order.now)
             if last.result == "retry":
                 return replace(last, told=told)
-            if last.result == "refused" and refused.result != "refused":
-                refused = last
-            told += sid is not None and refused.result != "refused"
-        return refused if refused.result == "refused" else last
+            if last.result == "refused" and sid is None and named:
+                facts = {"without_sid": last.error}  # it wants `sid` in every token, and each session is named below
+            elif last.result == "refused":
+                refused = refused or last
+            told += sid is not None and refused is None
+        return refused or replace(last, evidence={**last.evidence, **facts})
 
     def _send(self, party: RelyingParty, sub: str, sid: str | None, now: datetime) -> Outcome:
         uri = party.backchannel_logout_uri or ""

@@ -33,6 +33,15 @@ class Form(FlaskForm):  # type: ignore[misc]
             """WTForms brings Japanese and English."""
             return get_translations(["en"] if language.current() == "en" else ["ja"])
 
+    def validate(self, extra_validators: Any = None) -> bool:
+        """A NUL in a text is refused at its field: PostgreSQL takes none. Passwords have a rule of their own (AC-01)."""
+        good = bool(super().validate(extra_validators))
+        for field in self:
+            if isinstance(field.data, str) and "\0" in field.data and not isinstance(field, PasswordField):
+                field.errors = [*field.errors, language.text("見えない文字が入っています。入れ直してください。")]
+                good = False
+        return good
+
     def refuse(self, error: SekishoError) -> None:
         """Show a domain error at its field, or above the form when it names none of ours."""
         message = language.text(error.public)

@@ -32,7 +32,7 @@ PAGE = 50
 
 
 @bp.get("/hq")
-@require(Power.SEE_PEOPLE)
+@require(Power.SEE_PEOPLE, wide=True)
 def home(looking: Looking) -> Answer:
     """H01: one number first: what is not cut, and how old the oldest is."""
     with reading() as session:
@@ -43,7 +43,7 @@ def home(looking: Looking) -> Answer:
 
 
 @bp.get("/hq/open-cuts")
-@require(Power.SEE_RECEIPTS)
+@require(Power.SEE_RECEIPTS, wide=True)
 def open_cuts(looking: Looking) -> Answer:
     """H02: every line that is not closed, oldest first."""
     with reading() as session:
@@ -55,14 +55,12 @@ def open_cuts(looking: Looking) -> Answer:
 
 
 @bp.get("/hq/people")
-@require(Power.SEE_PEOPLE)
+@require(Power.SEE_PEOPLE, wide=True)
 def find_people(looking: Looking) -> Answer:
     """H03: search first, never everybody."""
-    text, after = request.args.get("q", ""), request.args.get("after")
+    text, after = request.args.get("q", ""), browser.id_argument("after")
     with reading() as session:
-        rows = people.search_people(
-            session, looking.viewer, text=text, after=uuid.UUID(after) if after else None, limit=PAGE + 1
-        )
+        rows = people.search_people(session, looking.viewer, text=text, after=after, limit=PAGE + 1)
     more = rows[PAGE - 1].id if len(rows) > PAGE else None
     return render_template(
         "web/people.html",
@@ -80,7 +78,7 @@ def _wide_roles(looking: Looking) -> list[Role]:
 
 
 @bp.route("/hq/people/new", methods=["GET", "POST"])
-@require(Power.HIRE)
+@require(Power.HIRE, wide=True)
 def new_person(looking: Looking) -> Answer:
     """Add a person anywhere in scope: staff of a store, or somebody at head office."""
     form = PersonForm()
@@ -129,7 +127,7 @@ def _account(session: Session, looking: Looking, account_id: uuid.UUID, power: P
 
 
 @bp.get("/hq/people/<uuid:account_id>")
-@require(Power.SEE_PEOPLE)
+@require(Power.SEE_PEOPLE, wide=True)
 def person(looking: Looking, account_id: uuid.UUID) -> Answer:
     """H04: everything about one person's access, and why they have it."""
     now = browser.now()
@@ -150,12 +148,17 @@ def person(looking: Looking, account_id: uuid.UUID) -> Answer:
 
 
 @bp.route("/hq/people/<uuid:account_id>/stop", methods=["GET", "POST"])
-@require(Power.REVOKE)
+@require(Power.REVOKE, wide=True)
 def stop(looking: Looking, account_id: uuid.UUID) -> Answer:
     """「すべて切断」: the whole person, everywhere. Never blocked, not even for the last manager (RV-28)."""
     form = StopForm()
     with reading() as session:
         account = _account(session, looking, account_id, Power.REVOKE)
+        if scope.reaches_beyond(session, looking.viewer, Power.REVOKE, account.id):
+            raise Denied(
+                "この人は、受け持ちでない店舗でも働いています。店舗の画面でその店舗の所属を止めるか、本部にたのんでください。",
+                f"account {account.id} also works outside this viewer's scope",
+            )
         apps = receipt.applications_entered(session, account.id)
         store = next((s for a, s, _ in people.assignments_of(session, account.id) if a.ended_at is None and s), None)
     stopping.prepare(form)
@@ -177,7 +180,7 @@ def stop(looking: Looking, account_id: uuid.UUID) -> Answer:
 
 
 @bp.post("/hq/people/<uuid:account_id>/stop-one")
-@require(Power.REVOKE)
+@require(Power.REVOKE, wide=True)
 def stop_one(looking: Looking, account_id: uuid.UUID) -> Answer:
     """End one assignment, one application's use, or one login session of a person: `id` is `kind:uuid`."""
     kind, _, text = (IdForm().id.data or "").partition(":")
@@ -194,7 +197,10 @@ def stop_one(looking: Looking, account_id: uuid.UUID) -> Answer:
     def cut() -> str:
         with transaction(reserved=True) as session:
             account = _account(session, looking, account_id, Power.REVOKE)
-            if cascade.owner_of(session, target) != account.id:
+            foreign = target.scope is Scope.ASSIGNMENT and scope.reaches_beyond(
+                session, looking.viewer, Power.REVOKE, account.id, assignment_id=wanted
+            )
+            if foreign or cascade.owner_of(session, target) != account.id:
                 raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", f"{kind} {wanted}")
             order = Order(Reason.OTHER, Door.CONSOLE, None, browser.services().settings.give_up_after)
             return cascade.revoke(session, target, order, actor=looking.viewer.actor, now=browser.now()).number
@@ -203,9 +209,11 @@ def stop_one(looking: Looking, account_id: uuid.UUID) -> Answer:
 
 
 @bp.post("/hq/people/<uuid:account_id>/reset")
-@require(Power.RESET)
+@require(Power.RESET, wide=True)
 def reset(looking: Looking, account_id: uuid.UUID) -> Answer:
-    """A one-time code for somebody who forgot the password."""
+    """A one-time code for somebody who forgot the password, after a fresh proof of who asks (AC-26)."""
+    if not browser.fresh(looking):
+        return redirect(f"/login/step-up?next=/hq/people/{account_id}", 303)
     settings, now = browser.services().settings, browser.now()
     with transaction() as session:
         account = _account(session, looking, account_id, Power.RESET)

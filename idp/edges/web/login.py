@@ -19,7 +19,7 @@ from werkzeug.wrappers import Response as WSGIResponse
 
 from idp.core import ids
 from idp.core.db import reading, transaction
-from idp.core.errors import Invalid, Throttled
+from idp.core.errors import Busy, Invalid, Throttled
 from idp.domain.authn import activation, passwords, second_factor, throttle
 from idp.domain.authn import login as authn
 from idp.domain.authn.login import AAL1, AAL2, Candidate
@@ -145,6 +145,8 @@ def login(company: str | None = None) -> Answer:
             return _check_password(form, company)
         except _Wrong:
             form.form_errors = [language.text(FAILED)]
+        except Busy:
+            raise
         except Throttled as error:
             return _too_many(error)
     _allow_waiting_target(form.request.data or "")
@@ -171,18 +173,22 @@ def _check_password(form: LoginForm, company: str | None) -> Answer:
         fresh = hasher.make(form.password.data)
         with transaction() as session:
             activation.refresh_verifier(session, candidate.password_id, verifier=fresh)
-    if candidate.has_second_factor:
-        return _ask_second_factor(form, candidate, now=now)
-    return _enter(
-        candidate.account_id,
-        candidate.company_id,
-        candidate.epoch,
-        AAL1,
-        ("pwd",),
-        brakes,
-        form.request.data,
-        form.next.data,
-    )
+    try:
+        if candidate.has_second_factor:
+            return _ask_second_factor(form, candidate, now=now)
+        return _enter(
+            candidate.account_id,
+            candidate.company_id,
+            candidate.epoch,
+            AAL1,
+            ("pwd",),
+            brakes,
+            form.request.data,
+            form.next.data,
+        )
+    except _Wrong:
+        _count_refused(brakes, code, number, now=now)  # whoever may not enter looks like a wrong password (AC-06)
+        raise
 
 
 def _count_refused(brakes: Brakes, company: str, number: str, *, now: datetime) -> None:
@@ -194,12 +200,18 @@ def _count_refused(brakes: Brakes, company: str, number: str, *, now: datetime) 
 
 
 def _ask_second_factor(form: LoginForm, candidate: Candidate, *, now: datetime) -> Answer:
+    """Remember that the password was right. Raises _Wrong for somebody who may not enter: no second page tells (AC-06)."""
     with transaction() as session:
+        alive = share_company(session, candidate.company_id) and claim_account(
+            session, candidate.account_id, epoch=candidate.epoch, now=now
+        )
+        if not alive:
+            raise _Wrong
         handle = second_factor.open_pending(session, candidate.account_id, epoch=candidate.epoch, now=now)
     query = (
         f"?request={_plain(form.request.data)}"
         if form.request.data
-        else f"?next={browser.safe_next(form.next.data or '/')}"
+        else f"?next={browser.quoted(browser.safe_next(form.next.data or '/'))}"
     )
     answer = redirect(f"/login/totp{query}", 303)
     browser.set_cookie(answer, browser.PENDING_COOKIE, handle, life=second_factor.PENDING_LIFE)
@@ -280,11 +292,18 @@ def _second_factor(*, recovery: bool) -> Answer:
     with reading() as session:
         pending = second_factor.find_pending(session, handle, now=now) if handle else None
         seed = second_factor.seed_of(session, pending.account_id) if pending else None
-    if pending is None or seed is None:
+        candidate = authn.find_by_id(session, pending.account_id) if pending else None
+    if pending is None or seed is None or candidate is None:
         return redirect("/login", 303)
+    brakes = Brakes.of(candidate.company_code, candidate.login_name, candidate.account_id)
     if not form.is_submitted():
         form.request.data, form.next.data = request.args.get("request", ""), request.args.get("next", "")
     if form.validate_on_submit():
+        try:
+            with reading() as session:
+                brakes.check(session, now=now)
+        except Throttled as error:
+            return _too_many(error)
         with transaction() as session:
             counted = second_factor.count_try(session, pending.id)
         step = (
@@ -293,10 +312,11 @@ def _second_factor(*, recovery: bool) -> Answer:
             else second_factor.matching_step(seeds.open_seed(seed), form.code.data, now=now)
         )
         if counted and (recovery or step is not None):
-            answer = _finish(pending, seed, step, form)
+            answer = _finish(pending, seed, step, form, brakes)
             if answer is not None:
                 return answer
         with transaction() as session:
+            brakes.fail(session, now=now)  # else everybody who knows the password has five tries as often as they like
             record(
                 session,
                 Tag.SECOND_FACTOR_REFUSED,
@@ -311,7 +331,9 @@ def _second_factor(*, recovery: bool) -> Answer:
     return render_template(page, form=form), 401 if form.is_submitted() else 200
 
 
-def _finish(pending: PendingLogin, seed: second_factor.SealedSeed, step: int | None, form: CodeForm) -> Answer | None:
+def _finish(
+    pending: PendingLogin, seed: second_factor.SealedSeed, step: int | None, form: CodeForm, brakes: Brakes
+) -> Answer | None:
     """Company, account at its epoch, code claimed, unfinished login used up, login session: in the lock order."""
     now, account_id = browser.now(), pending.account_id
     with transaction() as session:
@@ -332,6 +354,8 @@ def _finish(pending: PendingLogin, seed: second_factor.SealedSeed, step: int | N
             session, account_id=account_id, company_id=found.company_id, epoch=pending.epoch,
             how=opening(session, account_id, AAL2, ("pwd", "otp", "mfa"), now=now), actor=browser.actor(account_id), now=now,
         )  # fmt: skip
+        if cookie is not None:
+            brakes.forget(session)
     return entered(cookie, account_id, onward(form.request.data, form.next.data)) if cookie else None
 
 
@@ -362,7 +386,7 @@ def step_up() -> Answer:
                 brakes.check(session, now=now)
         except Throttled as error:
             return _too_many(error)
-        cookie = _prove_again(form, looking, candidate, seed)
+        cookie = _prove_again(form, looking, candidate, seed, brakes)
         if cookie is not None:
             return entered(cookie, candidate.account_id, onward(form.request.data, form.next.data))
         with transaction() as session:
@@ -383,7 +407,11 @@ def step_up() -> Answer:
 
 
 def _prove_again(
-    form: StepUpForm, looking: browser.Looking, candidate: Candidate, seed: second_factor.SealedSeed | None
+    form: StepUpForm,
+    looking: browser.Looking,
+    candidate: Candidate,
+    seed: second_factor.SealedSeed | None,
+    brakes: Brakes,
 ) -> str | None:
     """Where a second factor exists its code is the proof; the password alone is one only where it is the only factor."""
     now = browser.now()
@@ -407,6 +435,7 @@ def _prove_again(
         ):
             return None
         acr, amr = (AAL2, ("pwd", "otp", "mfa")) if seed is not None else (looking.login.acr, looking.login.amr)
+        brakes.forget(session)
         return live.raise_assurance(session, looking.login, acr=acr, amr=amr, actor=looking.viewer.actor, now=now)
 
 
@@ -482,8 +511,6 @@ def choose_password() -> Answer:
             return render_template("web/activated.html", waiting=waiting) if used else redirect("/e", 303)
         except Invalid as error:
             form.refuse(error)
-        except Throttled as error:
-            return _too_many(error)
     return render_template(
         "web/choose_password.html", form=form, waiting=waiting, shortest=_shortest(waiting.roles)
     ), 400

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 from flask import Blueprint, Response, json, redirect, render_template, request
 
 from idp.core.db import reading, transaction
@@ -26,11 +24,9 @@ PAGE = 50
 @require(Power.SEE_RECEIPTS)
 def listing(looking: Looking) -> Answer:
     """Receipts in scope, newest first; `?open=1` only those not finished."""
-    before, open_only = request.args.get("before"), request.args.get("open") == "1"
+    before, open_only = browser.id_argument("before"), request.args.get("open") == "1"
     with reading() as session:
-        rows = receipt.recent(
-            session, looking.viewer, open_only=open_only, before=uuid.UUID(before) if before else None, limit=PAGE + 1
-        )
+        rows = receipt.recent(session, looking.viewer, open_only=open_only, before=before, limit=PAGE + 1)
     more = rows[PAGE - 1].revocation.id if len(rows) > PAGE else None
     return render_template("web/receipts.html", rows=rows[:PAGE], open_only=open_only, more=more)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import update
@@ -74,6 +74,8 @@ def _booked(form: StopForm, store: Store | None, *, now: datetime) -> datetime |
     day = now.astimezone(zone).date() if form.when.data == "today" else form.on.data
     if day is None:
         raise Invalid("最後に使う日を入れてください。", field="on")
+    if day == date.max:
+        raise Invalid("この日は選べません。", field="on")
     ends_at = datetime.combine(day + timedelta(days=1), time.min, tzinfo=zone)
     if ends_at <= now:
         raise Invalid("今日より前の日は選べません。すぐ止めるときは「いますぐ」を選んでください。", field="on")

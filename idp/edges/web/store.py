@@ -95,8 +95,11 @@ def hire(looking: Looking, code: str) -> Answer:
 
 
 def end_of_day(day: datetime | None, zone: str) -> datetime | None:
-    """The end of a calendar day where the store is (RV-35)."""
-    return datetime.combine(day + timedelta(days=1), time.min, tzinfo=ZoneInfo(zone)) if day else None
+    """The end of a calendar day where the store is (RV-35). Raises Invalid for the last day that there is."""
+    try:
+        return datetime.combine(day + timedelta(days=1), time.min, tzinfo=ZoneInfo(zone)) if day else None
+    except OverflowError:
+        raise Invalid("この日は選べません。", field="ends_on") from None
 
 
 def code_page(account: Account, secret: str | None, *, purpose: str, back: str) -> Answer:
@@ -151,7 +154,7 @@ def person(looking: Looking, code: str, account_id: uuid.UUID) -> Answer:
     """S04: one person."""
     with reading() as session:
         found = _person(session, looking, code, account_id, Power.SEE_PEOPLE)
-        devices = sessions.devices(session, account_id, now=browser.now())
+        devices = sessions.devices(session, account_id, now=browser.now()) if found.live else []
         tiles = registry.tiles(session, account_id, found.account.company_id, now=browser.now()) if found.live else []
         receipts = receipt.recent(session, looking.viewer, account_id=account_id, limit=10)
     return render_template(
@@ -191,7 +194,9 @@ def stop(looking: Looking, code: str, account_id: uuid.UUID) -> Answer:
 @bp.post("/store/<code>/staff/<uuid:account_id>/reset")
 @require(Power.RESET)
 def reset(looking: Looking, code: str, account_id: uuid.UUID) -> Answer:
-    """S09: a one-time code for somebody who forgot; nobody else sets or sees the password."""
+    """S09: a one-time code for somebody who forgot, after a fresh proof of who asks (AC-26); nobody else sets the password."""
+    if not browser.fresh(looking):
+        return redirect(f"/login/step-up?next={browser.quoted(f'/store/{code}/staff/{account_id}')}", 303)
     settings, now = browser.services().settings, browser.now()
     with transaction() as session:
         found = _person(session, looking, code, account_id, Power.RESET)

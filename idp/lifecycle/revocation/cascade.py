@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from idp.core import ids
 from idp.core.db import change
-from idp.core.errors import NotFound
+from idp.core.errors import Conflict, NotFound
 from idp.domain.applications.models import Application, RelyingParty
 from idp.domain.authn import activation
 from idp.domain.authn.models import Authenticator, PendingLogin
@@ -63,11 +63,13 @@ def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now:
     """End access and write down what ended, what is being told, and what lives on until when.
 
     Revoking what has ended already is a new revocation with a receipt of its own: its destinations are told again, and no
-    artefact that slipped past the first one survives the second. Raises NotFound for an unknown target.
+    artefact that slipped past the first one survives the second. Raises NotFound for an unknown target, Conflict for an
+    idempotency key that was used for another one.
     """
-    if order.idempotency_key and (before := _same(session, order.idempotency_key)):
-        return before
     account_id, store_id = _whose(session, target)
+    scope_id = target.application_id or target.id
+    if order.idempotency_key and (before := _same(session, order.idempotency_key, account_id, target.scope, scope_id)):
+        return before
     ended: dict[CutKind, int] = {}
 
     # 1 the gate rows, account first
@@ -94,7 +96,7 @@ def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now:
     found = Snapshot(target.scope, ended, _destinations(session, apps, families))
     revocation = Revocation(
         id=ids.new_id(now), created_at=now, number=_number(now), company_id=account.company_id, account_id=account_id, store_id=store_id,
-        scope_kind=target.scope.value, scope_id=target.id, reason=order.reason.value, door=order.door.value, actor_kind=actor.kind,
+        scope_kind=target.scope.value, scope_id=scope_id, reason=order.reason.value, door=order.door.value, actor_kind=actor.kind,
         requested_by=actor.account_id, idempotency_key=order.idempotency_key, t0=now,
     )  # fmt: skip
     session.add(revocation)
@@ -118,8 +120,19 @@ def owner_of(session: Session, target: Target) -> uuid.UUID:
     return _whose(session, target)[0]
 
 
-def _same(session: Session, key: str) -> Revocation | None:
-    return session.scalar(select(Revocation).where(Revocation.idempotency_key == key))
+def _same(session: Session, key: str, account_id: uuid.UUID, scope: Scope, scope_id: uuid.UUID) -> Revocation | None:
+    """The revocation that this key stands for already.
+
+    The account's row is taken first: of two clicks at once the second waits here, and then finds what the first one did.
+    """
+    session.execute(select(Account.id).where(Account.id == account_id).with_for_update())
+    before = session.scalar(select(Revocation).where(Revocation.idempotency_key == key))
+    if before is not None and (before.scope_kind, before.scope_id) != (scope.value, scope_id):
+        # answering with the receipt of somebody else would leave this person's access alive (RE-07)
+        raise Conflict(
+            "ほかの切断で使われた番号です。もどって、もう一度試してください。", "idempotency key of another revocation"
+        )
+    return before
 
 
 def _whose(session: Session, target: Target) -> tuple[uuid.UUID, uuid.UUID | None]:

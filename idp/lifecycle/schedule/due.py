@@ -6,6 +6,8 @@ rows, to tell the relying parties, and to write the receipt (RV-01, RV-35).
 
 from __future__ import annotations
 
+import logging
+import uuid
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -18,45 +20,57 @@ from idp.lifecycle.revocation import cascade
 from idp.lifecycle.revocation.cascade import Order, Target
 from idp.lifecycle.revocation.words import Door, Reason, Scope
 
+log = logging.getLogger(__name__)
+
 BATCH = 100
 
 
 def run(*, give_up_after: timedelta, now: datetime) -> int:
-    """Run the cascade for reached end dates, at most 100 of each kind, each in its own transaction. Returns how many."""
+    """Run the cascade for reached end dates, at most 100 people, each in their own transaction. Returns how many.
+
+    One person whose cascade fails does not keep the others waiting.
+    """
     with reading() as session:
-        found = [*_accounts(session, now), *_assignments(session, now)]
-    for target, key in found:
-        order = Order(Reason.END_DATE, Door.SCHEDULE, key, give_up_after)
+        found = _people(session, now)
+    for account_id in found:
 
-        def cut(target: Target = target, order: Order = order) -> None:
+        def cut(account_id: uuid.UUID = account_id) -> None:
             with transaction(reserved=True) as session:
-                cascade.revoke(session, target, order, actor=SYSTEM, now=now)
+                for target, key in _targets(session, account_id, now):
+                    order = Order(Reason.END_DATE, Door.SCHEDULE, key, give_up_after)
+                    cascade.revoke(session, target, order, actor=SYSTEM, now=now)
 
-        retrying(cut)
+        try:
+            retrying(cut)
+        except Exception:
+            log.exception(
+                "the cascade of an end date failed; tried again at the next sweep", extra={"account": account_id}
+            )
     return len(found)
 
 
-def _accounts(session: Session, now: datetime) -> list[tuple[Target, str]]:
-    rows = session.execute(
-        select(Account.id, Account.epoch).where(Account.ended_at.is_(None), Account.ends_at <= now).limit(BATCH)
-    )
-    return [(Target(Scope.ACCOUNT, row.id), f"end:{row.id}:{row.epoch}") for row in rows]
+def _people(session: Session, now: datetime) -> list[uuid.UUID]:
+    over = select(Assignment.account_id).where(Assignment.ended_at.is_(None), Assignment.ends_at <= now)
+    ended = select(Account.id).where(Account.ended_at.is_(None), Account.ends_at <= now)
+    return list(session.scalars(ended.union(over).limit(BATCH)))
 
 
-def _assignments(session: Session, now: datetime) -> list[tuple[Target, str]]:
-    """An assignment that ends takes the account with it when it was the last one: nobody is left without a place."""
+def _targets(session: Session, account_id: uuid.UUID, now: datetime) -> list[tuple[Target, str]]:
+    """What has reached its end, read with the account's row taken: a date moved meanwhile is the date that counts.
+
+    Assignments that end take the account with them when none is left: nobody stays without a place.
+    """
+    account = session.execute(
+        select(Account.ended_at, Account.ends_at, Account.epoch).where(Account.id == account_id).with_for_update()
+    ).one()
     rows = session.execute(
-        select(Assignment.id, Assignment.account_id, Assignment.epoch)
-        .where(Assignment.ended_at.is_(None), Assignment.ends_at <= now)
-        .limit(BATCH)
+        select(Assignment.id, Assignment.ends_at, Assignment.epoch)
+        .where(Assignment.account_id == account_id, Assignment.ended_at.is_(None))
+        .order_by(Assignment.id)
     ).all()
-    found = []
-    for row in rows:
-        others = session.scalar(
-            select(Assignment.id)
-            .where(Assignment.account_id == row.account_id, Assignment.id != row.id, Assignment.ended_at.is_(None))
-            .limit(1)
-        )
-        target = Target(Scope.ASSIGNMENT, row.id) if others else Target(Scope.ACCOUNT, row.account_id)
-        found.append((target, f"end:{row.id}:{row.epoch}"))
-    return found
+    over = [row for row in rows if row.ends_at is not None and row.ends_at <= now]
+    ends = account.ends_at is not None and account.ends_at <= now
+    homeless = bool(over) and len(over) == len(rows)
+    if account.ended_at is None and (ends or homeless):
+        return [(Target(Scope.ACCOUNT, account_id), f"end:{account_id}:{account.epoch}")]
+    return [(Target(Scope.ASSIGNMENT, row.id), f"end:{row.id}:{row.epoch}") for row in over]

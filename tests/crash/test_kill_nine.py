@@ -1,0 +1,425 @@
+"""RE-30: kill -9 at every step of a revocation and of its delivery, in real processes, on both databases.
+
+K0 parsed · K1 gate row · K2 ended · K3 audit · K4 outbox · K5 commit · K6 answer lost · K7 lease · K8 token minted ·
+K9 bytes sent, no answer · K10 answer not stored · K11 stored. K12 to K14 (probe, sealed, anchored) come with their stage.
+
+A dry run lists the steps; every step must have a name in the tables below, so that a new one without a failpoint fails
+here, and then a person is killed at each. After each death the same three questions: nothing or all? every destination
+delivered or visibly pending? nothing twice?
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import time_machine
+from flask import Flask
+from sqlalchemy import event, func, select, text
+
+from idp.app import create_app
+from idp.core import clock
+from idp.core.db import db, reading, transaction
+from idp.core.errors import Unavailable
+from idp.core.outbound import HttpOutbound, Rules
+from idp.domain.directory import people
+from idp.domain.directory.models import Account, Assignment
+from idp.domain.directory.people import Place
+from idp.domain.directory.roles import Power, Role
+from idp.domain.sessions import live
+from idp.domain.sessions.live import Opening
+from idp.domain.sessions.models import AppSession, LoginSession
+from idp.domain.tokens import grants
+from idp.domain.tokens.grants import CodeRequest, Grant
+from idp.domain.tokens.models import AuthorizationCode, TokenFamily
+from idp.ledgers.audit.events import Tag
+from idp.ledgers.audit.models import AuditEvent
+from idp.ledgers.outbox.models import OutboxRow
+from idp.lifecycle.revocation import cascade, receipt
+from idp.lifecycle.revocation.cascade import Order, Target
+from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
+from idp.lifecycle.revocation.receipt import line_of
+from idp.lifecycle.revocation.words import Door, Reason, Scope
+from tests import postgres
+from tests.actors import CLI, World
+from tests.conftest import Database, _fill, _pepper, dispose, settings_for
+from tests.fakes.rp import Peer, hang, ok
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: every step of `cascade.revoke` inside its transaction, and the point of the crash matrix that it belongs to
+REVOKE = {
+    "parsed": "K0", "PRAGMA query_only=OFF": "K0", "BEGIN IMMEDIATE": "K0",
+    "SELECT account": "K1", "SELECT revocation": "K1", "UPDATE account": "K1",
+    "UPDATE login_session": "K2", "UPDATE authenticator": "K2", "UPDATE pending_login": "K2", "UPDATE activation": "K2",
+    "UPDATE assignment": "K2", "UPDATE app_session": "K2", "UPDATE authorization_code": "K2", "UPDATE token_family": "K2",
+    "SELECT token_family": "K2", "SELECT app_session": "K2",
+    "INSERT revocation": "K3", "INSERT cut": "K3", "INSERT evidence": "K3", "UPDATE revocation": "K3", "INSERT audit_event": "K3",
+    "INSERT outbox": "K4", "COMMIT": "K5", "committed": "K6", "answer": "K6",
+}  # fmt: skip
+
+#: every step of one delivery by the worker, from the look at the queue to the sweep
+DELIVER = {
+    "PRAGMA query_only=ON": "K7", "PRAGMA query_only=OFF": "K7", "BEGIN": "K7", "BEGIN IMMEDIATE": "K7", "SELECT signing_key": "K7",
+    "SELECT outbox": "K7", "UPDATE outbox": "K7", "UPDATE cut": "K7", "COMMIT": "K7", "committed": "K7",
+    "SELECT app_session": "K8", "SELECT relying_party": "K8", "SELECT account": "K8", "token minted": "K8",
+    "answered": "K10", "INSERT evidence": "K10", "INSERT audit_event": "K10", "SELECT cut": "K10", "UPDATE revocation": "K10",
+    "SELECT refusal_count": "K11", "DELETE throttle": "K11", "SELECT assignment": "K11",
+}  # fmt: skip
+
+
+class Condemned:
+    """The parent of the processes that die."""
+
+    def __init__(self, database: Database) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.child", database.url, str(database.folder)],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._read()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the parent of the condemned is gone"
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def begin(self, do: str, at: int | None = None, **order: str) -> int:
+        """Start one process; it dies at step `at`. Returns its pid; `ended` must be called next."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": do, "at": at, **order}) + "\n")
+        self._process.stdin.flush()
+        return int(self._read()["pid"])
+
+    def ended(self, *, killed: bool = True) -> list[str]:
+        """Wait for the process that was begun. Returns the steps it reached."""
+        found = self._read()
+        assert found["exit"] == (-signal.SIGKILL if killed else 0), found
+        return list(found["steps"])
+
+    def run(self, do: str, at: int | None = None, **order: str) -> list[str]:
+        """Begin one and wait."""
+        self.begin(do, at, **order)
+        return self.ended(killed=at is not None)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the database says of one person: how many of each are live, and what was written about a revocation."""
+
+    alive: tuple[int, ...]
+    epoch: int
+    revocations: int
+    cuts: int
+    deliveries: int
+    audit_rows: int
+
+    @property
+    def untouched(self) -> bool:
+        """Nothing happened."""
+        written = self.revocations + self.cuts + self.deliveries + self.audit_rows
+        return all(self.alive) and self.epoch == 1 and not written
+
+    @property
+    def dead(self) -> bool:
+        """Everything local ended, and the revocation, its lines, its deliveries and its audit row are there, once."""
+        written = (self.revocations, self.deliveries, self.audit_rows) == (1, 2, 1) and self.cuts > 8
+        return not any(self.alive) and self.epoch == 2 and written
+
+
+class Scene:
+    """An installation with two relying parties that are told and one that cannot be, and people with one of everything."""
+
+    def __init__(self, world: World, peer: Peer) -> None:
+        self.world, self.peer = world, peer
+        self._count = 0
+        told = {"backchannel_logout_uri": peer.url}
+        self.apps = [world.application("points", **told), world.application("stock", **told),
+                     world.application("till", backchannel_logout_uri=None, session_life_s=600)]  # fmt: skip
+
+    def person(self) -> uuid.UUID:
+        """Somebody with a login session, three app sessions, a code and a family; by the domain's own issuing functions."""
+        now = clock.now()
+        self._count += 1
+        with self.world.app.app_context(), transaction() as session:
+            company = people.get_company(session, "AOBA")
+            place = Place(company, people.get_store(session, company.id, "S1", None, Power.HIRE))
+            account = people.add_account(session, place, login_name=f"{self._count:05d}", name="山本 健", kana="ヤマモト", role=Role.STAFF,
+                                         actor=CLI, now=now)  # fmt: skip
+            how = Opening("urn:sekisho:aal1", ("pwd",), 1800, 43200)
+            cookie = live.open_login(session, account_id=account.id, company_id=company.id, epoch=1, how=how, actor=CLI, now=now)
+            login = live.look(session, cookie or "", now=now)
+            assert login is not None
+            for app in self.apps:
+                opened = live.open_app_session(session, login, app.application_id, now=now)
+                wish = CodeRequest("https://x.example/callback", None, None, "openid", {})
+                grants.issue_code(session, opened.id, app.application_id, account.id, wish, epoch=1, life=timedelta(seconds=60), now=now)
+                grant = Grant(uuid.uuid4(), opened.id, opened.sid, account.id, company.id, False, "openid", "urn:sekisho:aal1", ("pwd",), now)
+                grants.open_family(session, grant, app.application_id, generation=1, life=timedelta(days=1),
+                                   access_until=now + timedelta(seconds=300), now=now)  # fmt: skip
+            return account.id
+
+    def found(self, account_id: uuid.UUID) -> Found:
+        """Look, as a process that has just started would."""
+        with self.world.app.app_context(), reading() as session:
+            live_rows = [
+                session.scalar(select(func.count()).select_from(table).where(owner == account_id, table.ended_at.is_(None)))
+                for table, owner in (
+                    (Account, Account.id), (Assignment, Assignment.account_id), (LoginSession, LoginSession.account_id),
+                    (AppSession, AppSession.account_id), (AuthorizationCode, AuthorizationCode.account_id), (TokenFamily, TokenFamily.account_id),
+                )
+            ]  # fmt: skip
+            mine = select(Revocation.id).where(Revocation.account_id == account_id)
+            cuts = select(Cut.id).where(Cut.revocation_id.in_(mine))
+            count = [
+                session.scalar(select(func.count()).select_from(table).where(where))
+                for table, where in (
+                    (Revocation, Revocation.account_id == account_id), (Cut, Cut.revocation_id.in_(mine)), (OutboxRow, OutboxRow.ref.in_(cuts)),
+                    (AuditEvent, (AuditEvent.tag == Tag.REVOKED.value) & (AuditEvent.subject_id == account_id)),
+                )
+            ]  # fmt: skip
+            epoch = session.scalar(select(Account.epoch).where(Account.id == account_id))
+        assert epoch is not None
+        return Found(tuple(n or 0 for n in live_rows), epoch, *(n or 0 for n in count))
+
+    def revoke(self, account_id: uuid.UUID, *, key: str | None = None) -> str:
+        """Revoke in this process. Returns the receipt's number."""
+        with self.world.app.app_context(), transaction(reserved=True) as session:
+            order = Order(Reason.LEFT, Door.CLI, key or f"cli:{account_id}")
+            return cascade.revoke(session, Target(Scope.ACCOUNT, account_id), order, actor=CLI, now=clock.now()).number
+
+    def finish(self, *, after: timedelta = timedelta(seconds=31)) -> None:
+        """A worker starts when the leases of the dead have run out."""
+        with time_machine.travel(datetime.now(UTC) + after, tick=False):
+            self.world.deliver()
+
+    def deliveries(self, account_id: uuid.UUID) -> list[tuple[str, str, str, int, int]]:
+        """Of each delivery: the outbox row's state, the line's state, its word, acknowledgements and closing audit rows."""
+        acknowledged = select(func.count()).where(Evidence.cut_id == Cut.id, Evidence.grade == "acknowledged").scalar_subquery()
+        with self.world.app.app_context(), reading() as session:
+            rows = session.execute(
+                select(OutboxRow.state, Cut, acknowledged).join(Cut, Cut.id == OutboxRow.ref).join(Revocation)
+                .where(Revocation.account_id == account_id).order_by(Cut.position)
+            ).all()  # fmt: skip
+            closed = Counter(row.detail.get("cut_id") for row in session.scalars(select(AuditEvent).where(
+                AuditEvent.tag == Tag.CUT_CLOSED.value, AuditEvent.subject_id == account_id)))  # fmt: skip
+        return [(row[0], row[1].state, line_of(row[1]).state, row[2], closed[str(row[1].id)]) for row in rows]
+
+    def receipt(self, number: str) -> receipt.Receipt:
+        """A receipt as the command line sees it."""
+        with self.world.app.app_context(), reading() as session:
+            return receipt.load(session, number, None)
+
+
+@contextmanager
+def scene_on(app: Flask) -> Iterator[Scene]:
+    with Peer(ok) as peer:
+        yield Scene(World(app), peer)
+
+
+@pytest.fixture
+def real_app(database: Database) -> Iterator[Flask]:
+    """The product with its own outbound client: the peers of these tests are real servers."""
+    settings = database.settings(destination_slots=16)
+    made = create_app(settings, outbound=HttpOutbound(Rules.from_settings(settings)))
+    yield made
+    dispose(made)
+
+
+@pytest.fixture
+def scene(real_app: Flask) -> Iterator[Scene]:
+    """A scene on this test's database."""
+    with scene_on(real_app) as made:
+        yield made
+
+
+def test_RE_30_RE_01_killed_at_every_step_of_a_revocation(scene: Scene, database: Database) -> None:
+    """K0 to K6: before the commit nothing happened at all, from the commit on everything did; the caller, who saw no answer,
+    asks again with the same key and gets one revocation; then every destination is told, and the receipt says so."""
+    with Condemned(database) as condemned:
+        first = scene.person()
+        steps = condemned.run("revoke", account=str(first), key="dry")
+        assert set(steps) <= set(REVOKE), f"a step without a failpoint: {set(steps) - set(REVOKE)}"
+        assert {REVOKE[name] for name in steps} == {f"K{n}" for n in range(7)}
+        assert scene.found(first).dead
+        people_killed = {}
+        for at, name in enumerate(steps, start=1):
+            person = scene.person()
+            reached = condemned.run("revoke", at, account=str(person), key=f"key-{at}")
+            assert reached == steps[:at], "a step was added since the dry run"
+            found = scene.found(person)
+            assert found.dead if REVOKE[name] == "K6" else found.untouched, (at, name, found)
+            people_killed[at] = (person, found.dead)
+    for at, (person, was_dead) in people_killed.items():
+        before = scene.found(person)
+        number = scene.revoke(person, key=f"key-{at}")
+        again = scene.revoke(person, key=f"key-{at}")
+        found = scene.found(person)
+        assert found.dead, (at, found)
+        assert number == again
+        assert not was_dead or found == before, "asked again with the same key, and something changed"
+        assert all(line == "queued" for _, _, line, _, _ in scene.deliveries(person))
+    scene.finish()
+    for at, (person, _) in people_killed.items():
+        assert scene.deliveries(person) == [("done", "done", "acknowledged", 1, 1)] * 2, at
+    subs = Counter(_sub(call.token) for call in scene.peer.calls)
+    assert len(subs) == len(people_killed) + 1
+    assert set(subs.values()) == {2}, "one call for each destination, and nobody died after the bytes left"
+
+
+def test_RE_30_RE_02_killed_at_every_step_of_a_delivery(scene: Scene, database: Database) -> None:
+    """K7 to K11: whatever the worker had reached, the line is closed exactly when the delivery is, otherwise it is visibly
+    open; after the lease another worker finishes it, and the peer sees the call once more at most, never the receipt."""
+    with Condemned(database) as condemned:
+        scene.revoke(scene.person())
+        steps = condemned.run("deliver")
+        assert set(steps) <= set(DELIVER), f"a step without a failpoint: {set(steps) - set(DELIVER)}"
+        assert {DELIVER[name] for name in steps} == {"K7", "K8", "K10", "K11"}
+        sent = steps.index("answered") + 1
+        for at, name in enumerate(steps, start=1):
+            person = scene.person()
+            number = scene.revoke(person)
+            scene.peer.calls.clear()
+            condemned.run("deliver", at)
+            lines = scene.deliveries(person)
+            for outbox, cut, line, acknowledged, closed in lines:
+                stored = (outbox, cut, line, acknowledged, closed) == ("done", "done", "acknowledged", 1, 1)
+                pending = outbox in {"waiting", "leased"} and cut in {"waiting", "leased"} and line in {"queued", "cutting"} and not (acknowledged or closed)
+                assert stored or pending, (at, name, lines)
+            if any(outbox != "done" for outbox, *_ in lines):
+                assert scene.receipt(number).verdict.word == "waiting"
+            assert bool(scene.peer.calls) == (at >= sent)
+            scene.finish()
+            assert scene.deliveries(person) == [("done", "done", "acknowledged", 1, 1)] * 2, (at, name)
+            assert 2 <= len(scene.peer.calls) <= 3, (at, name)
+            tokens = {call.token for call in scene.peer.calls}
+            assert len(tokens) == len(scene.peer.calls), "a token was sent twice"
+
+
+def test_RE_30_killed_while_the_peer_thinks(scene: Scene, database: Database) -> None:
+    """K9: bytes sent, no answer. The line reads "cutting" and is open; nobody takes the delivery before the lease is over;
+    then it is sent again with a new token under the same delivery."""
+    person = scene.person()
+    number = scene.revoke(person)
+    scene.peer.behaviour = hang
+    with Condemned(database) as condemned:
+        pid = condemned.begin("deliver")
+        scene.peer.wait_for_calls(1)
+        os.kill(pid, signal.SIGKILL)
+        condemned.ended()
+    scene.peer.behaviour = ok
+    assert "cutting" in {line for _, _, line, _, _ in scene.deliveries(person)}
+    assert scene.receipt(number).verdict.word == "waiting"
+    held = len([1 for outbox, *_ in scene.deliveries(person) if outbox == "leased"])
+    scene.world.deliver()
+    assert len([1 for outbox, *_ in scene.deliveries(person) if outbox == "leased"]) == held, "a lease was taken before its time"
+    scene.finish()
+    assert scene.deliveries(person) == [("done", "done", "acknowledged", 1, 1)] * 2
+    assert len({call.token for call in scene.peer.calls}) == len(scene.peer.calls) == 3
+
+
+def test_RE_44_sigterm_drains_and_sigkill_does_not_lose(scene: Scene, database: Database) -> None:
+    """A worker told to stop, twice, takes nothing new, finishes what it began, stores it, and exits with 0."""
+    scene.revoke(scene.person())
+    scene.peer.behaviour = lambda handler, call: (handler.peer.closing.wait(0.6), ok(handler, call))[1]
+    with Condemned(database) as condemned:
+        pid = condemned.begin("work")
+        scene.peer.wait_for_calls(2)
+        later = scene.person()
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGTERM)
+        scene.revoke(later)
+        condemned.ended(killed=False)
+    assert len(scene.peer.calls) == 2
+    states = scene.world.rows(select(OutboxRow.state).order_by(OutboxRow.id))
+    assert Counter(str(row.state) for row in states) == {"done": 2, "waiting": 2}
+
+
+def test_RE_30_disk_full(scene: Scene, database: Database) -> None:
+    """A revocation that finds no room writes nothing, says so, and goes through when there is room.
+
+    SQLite only: `max_page_count` is its own full disk; PostgreSQL has no such switch.
+    """
+    if database.engine != "sqlite":
+        pytest.skip("SQLite's own page limit stands in for the full disk")
+    person = scene.person()
+
+    def full(dbapi: Any, _record: Any) -> None:
+        pages = dbapi.execute("PRAGMA page_count").fetchone()[0]
+        dbapi.execute(f"PRAGMA max_page_count={pages}")
+
+    dispose(scene.world.app)
+    with scene.world.app.app_context():
+        reserved = db.engines["reserved"]
+        event.listen(reserved, "connect", full)
+        filler = "x" * 100_000
+        with pytest.raises(Unavailable), transaction(reserved=True) as session:
+            wish = Order(Reason.LEFT, Door.CLI, "full")
+            cascade.revoke(session, Target(Scope.ACCOUNT, person), wish, actor=CLI, now=clock.now())
+            session.execute(text("UPDATE revocation SET reason = :filler"), {"filler": filler})
+        assert scene.found(person).untouched
+        event.remove(reserved, "connect", full)
+    dispose(scene.world.app)
+    scene.revoke(person, key="full")
+    assert scene.found(person).dead
+
+
+def test_RE_30_RE_40_immediate_stop_of_the_database_server(tmp_path: Path) -> None:
+    """PostgreSQL stops as in a crash, with fsync on: what was committed is there after recovery, what was under way is not,
+    and the pools find their way back. The worker's loop outlives the pause.
+
+    One engine: an embedded database has no server to stop, and the kills above are its crash.
+    """
+    if reason := postgres.why_not():
+        pytest.skip(reason)
+    _pepper(tmp_path)
+    with postgres.PostgresServer(fsync=True) as server:
+        settings = settings_for(server.create_template("crash"), tmp_path)
+        _fill(settings)
+        app = create_app(settings, outbound=HttpOutbound(Rules.from_settings(settings)))
+        with scene_on(app) as scene:
+            committed, under_way = scene.person(), scene.person()
+            number = scene.revoke(committed)
+            with app.app_context(), pytest.raises(Exception, match=r"terminating|closed|consuming"), transaction(reserved=True) as session:  # noqa: PT012 - the server dies inside
+                wish = Order(Reason.LEFT, Door.CLI, "under way")
+                cascade.revoke(session, Target(Scope.ACCOUNT, under_way), wish, actor=CLI, now=clock.now())
+                server.kill()
+            with pytest.raises(Unavailable):
+                scene.found(committed)
+            server.start()
+            dispose(app)
+            assert scene.found(committed).dead
+            assert scene.found(under_way).untouched
+            scene.finish()
+            assert scene.deliveries(committed) == [("done", "done", "acknowledged", 1, 1)] * 2
+            assert scene.receipt(number).verdict.counts["acknowledged"] == 2
+        dispose(app)
+
+
+def _sub(token: str) -> str:
+    from tests.actors import RelyingParty
+
+    return str(RelyingParty.claims(token)["sub"])

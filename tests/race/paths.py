@@ -1,0 +1,313 @@
+"""Every path that issues something, as a scene that can be raced: prepare it, issue, and later ask what still works."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import httpx2
+import pyotp
+
+from idp.core import clock
+from idp.core.errors import Conflict
+from idp.domain.authn.login import AAL2
+from idp.domain.directory.models import Account
+from idp.domain.directory.roles import Role
+from tests.actors import Browser, Person, RelyingParty
+from tests.race.arena import Arena, accepted, assignment_is_live, offline_tokens
+
+EVERYWHERE = ("account", "assignment", "application", "login_session")
+SEED = re.compile(r"\b[A-Z2-7]{4}(?: [A-Z2-7]{4}){7}\b")
+
+
+class Scene(ABC):
+    """One person and one issuance. `issue` runs in a thread; everything else before or after it.
+
+    marker: how the statement that stores the artefact begins. scopes: the revocations that reach this issuance. reentry:
+    scopes after which the same thing may be issued anew, so that only what came *before* the revocation must be dead.
+    """
+
+    marker: ClassVar[str]
+    scopes: ClassVar[tuple[str, ...]] = ("account",)
+    reentry: ClassVar[tuple[str, ...]] = ()
+    stores: ClassVar[tuple[str, ...]] = ("S1", "S2")
+    role: ClassVar[Role] = Role.STAFF
+    totp: ClassVar[bool] = False
+    active: ClassVar[bool] = True
+
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self.person: Person = arena.person(role=self.role, stores=self.stores, totp=self.totp, active=self.active)
+        self.party: RelyingParty = arena.web
+        self.browser: Browser | None = None
+        self.login_session: uuid.UUID | None = None
+        self.prepare()
+        if self.browser is not None:
+            self.login_session = arena.login_session_of(self.browser)
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Everything up to the request that issues."""
+
+    @abstractmethod
+    def issue(self) -> httpx2.Response | None:
+        """The request that issues."""
+
+    @abstractmethod
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        """What of the issued, and of what it was issued from, still works; presenting it is the test."""
+
+    def log_in(self) -> Browser:
+        """A browser in which this person is logged in."""
+        self.browser = self.arena.logged_in(self.person, acr=AAL2 if self.role is not Role.STAFF else "urn:sekisho:aal1")
+        return self.browser
+
+    def revoke(self, scope: str, admin: int = 0) -> httpx2.Response:
+        """The revocation that races."""
+        by = self.arena.admins[admin]
+        match scope:
+            case "account":
+                return by.stop(self.person)
+            case "assignment":
+                return by.stop_one(self.person, "assignment", self.person.assignment_id)
+            case "application":
+                return by.stop_one(self.person, "application", self.party.application_id)
+            case _:
+                assert self.login_session is not None
+                return by.stop_one(self.person, "login_session", self.login_session)
+
+    def first_store(self, tokens: dict[str, Any]) -> list[str]:
+        """The store that was taken away, when an ID token still claims it (RV-27)."""
+        stores = RelyingParty.claims(tokens["id_token"])["stores"]
+        return ["claims of the ended store"] if any(s["code"] == "S1" for s in stores) else []
+
+    def cookie_works(self, cookie: str) -> list[str]:
+        """A login cookie, tried."""
+        return ["login cookie"] if cookie and self.arena.is_in(cookie) else []
+
+    def enters_with_ended_store(self, browser: Browser) -> list[str]:
+        """Whoever is still logged in enters anew: their claims must not name the ended store."""
+        if not browser.cookie or not self.arena.is_in(browser.cookie):
+            return []
+        return self.first_store(self.arena.web.log_in(browser))
+
+
+class LoginByPassword(Scene):
+    """POST /login: the gate is the account, at the epoch that was read before the hash."""
+
+    marker = "INSERT INTO login_session"
+    scopes = ("account", "assignment")
+
+    def prepare(self) -> None:
+        self.phone = Browser(self.arena.app)
+        self.phone.get("/login")
+
+    def issue(self) -> httpx2.Response:
+        return self.phone.submit(login_id=self.person.login, password=self.person.password, follow=False)
+
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        found = ["assignment"] * assignment_is_live(self.arena, self.person.assignment_id)
+        if self.person_lives():
+            return found + self.enters_with_ended_store(self.phone)
+        return found + self.cookie_works(self.phone.cookie)
+
+    def person_lives(self) -> bool:
+        """False after account scope."""
+        return not self.arena.world.rows(Account.__table__.select().where(Account.id == self.person.id))[0].ended_at
+
+
+class LoginByTotp(LoginByPassword):
+    """POST /login/totp: account, time step, unfinished login, login session."""
+
+    totp = True
+
+    def prepare(self) -> None:
+        self.phone = self.arena.pending_login(self.person)
+        self.phone.get("/login/totp")
+        self.code = self.person.code()
+
+    def issue(self) -> httpx2.Response:
+        return self.phone.submit(code=self.code, follow=False)
+
+
+class Activate(Scene):
+    """POST /e/password: the code becomes a password."""
+
+    marker = "INSERT INTO authenticator"
+    active = False
+
+    def prepare(self) -> None:
+        self.code = self.arena.activation_code(self.person)
+        self.phone = Browser(self.arena.app)
+        self.phone.get("/e")
+        self.phone.submit(code=self.code)
+
+    def issue(self) -> httpx2.Response:
+        password = self.person.password
+        return self.phone.submit(password=password, again=password, follow=False)
+
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        with Browser(self.arena.app) as other:
+            entered = other.log_in(self.person).status_code == 200
+        return ["password"] * entered + ["code"] * self.arena.code_works(self.code)
+
+
+class ResetCode(Scene):
+    """POST /hq/people/…/reset: a one-time code for somebody who forgot."""
+
+    marker = "INSERT INTO activation"
+
+    def prepare(self) -> None:
+        self.desk = self.arena.admins[1]
+
+    def issue(self) -> httpx2.Response:
+        return self.desk.send(f"/hq/people/{self.person.id}/reset")
+
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        shown = re.search(r'data-testid="code">([^<]+)<', answer.text if answer is not None else "")
+        return ["reset code"] if shown and self.arena.code_works(shown.group(1)) else []
+
+
+class AddAssignment(Scene):
+    """One more store for somebody: the command line's door, as no page has one."""
+
+    marker = "INSERT INTO assignment"
+    scopes = ("account", "assignment")
+    stores = ("S1",)
+    added: uuid.UUID | None = None
+
+    def prepare(self) -> None:
+        pass
+
+    def issue(self) -> None:
+        try:
+            self.added = self.arena.world.assign(self.person, "S2")
+        except Conflict:
+            self.added = None
+
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        first = assignment_is_live(self.arena, self.person.assignment_id)
+        ended = self.arena.world.rows(Account.__table__.select().where(Account.id == self.person.id))[0].ended_at
+        second = self.added is not None and ended is not None and assignment_is_live(self.arena, self.added)
+        return ["first assignment"] * first + ["new assignment"] * second
+
+
+class Authorize(Scene):
+    """GET /oidc/authorize: the gate is the login session."""
+
+    marker = "INSERT INTO authorization_code"
+    scopes = EVERYWHERE
+    reentry = ("application", "assignment")
+
+    def prepare(self) -> None:
+        self.log_in()
+        self.url = self.party.authorization_url()
+        self.verifier = self.party.verifier
+
+    def issue(self) -> httpx2.Response:
+        assert self.browser is not None
+        return self.browser.get(self.url, follow=False)
+
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        location = answer.headers.get("location", "") if answer is not None else ""
+        if not location.startswith(self.party.redirect_uri) or "code=" not in location:
+            return []
+        self.party.verifier = self.verifier
+        redeemed = self.party.redeem(self.party.answer(answer)["code"])  # type: ignore[arg-type]
+        if not accepted(redeemed):
+            return []
+        return ["code", *self.first_store(redeemed.json())]
+
+
+class Redeem(Scene):
+    """POST /oidc/token with a code: the gate is the app session."""
+
+    marker = "INSERT INTO token_family"
+    scopes = EVERYWHERE
+
+    def prepare(self) -> None:
+        self.code = self.party.code(self.log_in())
+        self.verifier = self.party.verifier
+
+    def issue(self) -> httpx2.Response:
+        return self.party.redeem(self.code, code_verifier=self.verifier)
+
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        found = []
+        if answer is not None and accepted(answer):
+            found += self.tokens_work(answer.json())
+        return found + ["code"] * accepted(self.party.redeem(self.code, code_verifier=self.verifier))
+
+    def tokens_work(self, tokens: dict[str, Any]) -> list[str]:
+        """Access and refresh token, tried."""
+        found = ["access token"] * accepted(self.party.userinfo(tokens["access_token"]))
+        return found + ["refresh token"] * accepted(self.party.refresh(tokens["refresh_token"]))
+
+
+class RefreshPublic(Redeem):
+    """POST /oidc/token with a refresh token of a public client: the family rotates in place and is its own gate."""
+
+    marker = "UPDATE token_family"
+
+    def prepare(self) -> None:
+        self.party = self.arena.native
+        self.before = self.party.log_in(self.log_in())
+
+    def issue(self) -> httpx2.Response:
+        return self.party.refresh(self.before["refresh_token"])
+
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        found = self.tokens_work(answer.json()) if answer is not None and accepted(answer) else []
+        return found + self.tokens_work(self.before)
+
+
+class RefreshOffline(RefreshPublic):
+    """The same for an offline family of a confidential client: what it lives in is the account (RV-22)."""
+
+    role = Role.STORE_MANAGER
+
+    def prepare(self) -> None:
+        self.party = self.arena.offline
+        self.before = offline_tokens(self.arena, self.log_in())
+
+
+class StepUp(Scene):
+    """POST /login/step-up: the same login session gets a new cookie, by UPDATE in place (AC-40)."""
+
+    marker = "UPDATE login_session SET cookie_digest"
+    scopes = ("account", "login_session")
+
+    def prepare(self) -> None:
+        self.log_in().get("/login/step-up")
+
+    def issue(self) -> httpx2.Response:
+        assert self.browser is not None
+        return self.browser.submit(password=self.person.password, follow=False)
+
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        assert self.browser is not None
+        return self.cookie_works(self.browser.cookie)
+
+
+class EnrolTotp(StepUp):
+    """POST /me/security/totp/new: authenticator, recovery codes and a new cookie in one transaction."""
+
+    marker = "INSERT INTO authenticator"
+
+    def prepare(self) -> None:
+        page = self.log_in().get("/me/security/totp/new")
+        found = SEED.search(page.text)
+        assert found is not None
+        self.code = pyotp.TOTP(found.group().replace(" ", "")).at(clock.now())
+
+    def issue(self) -> httpx2.Response:
+        assert self.browser is not None
+        return self.browser.submit(code=self.code, follow=False)
+
+
+PATHS: tuple[type[Scene], ...] = (
+    LoginByPassword, LoginByTotp, Activate, ResetCode, AddAssignment, Authorize, Redeem, RefreshPublic, RefreshOffline, StepUp, EnrolTotp,
+)  # fmt: skip
+PAIRS = [(path, scope) for path in PATHS for scope in path.scopes]
