@@ -11,6 +11,7 @@ Nothing slow and nothing that leaves the process may happen inside either transa
 from __future__ import annotations
 
 import logging
+import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from sqlalchemy import DateTime, Delete, Engine, MetaData, Update, Uuid, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, CursorResult, Dialect
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry
 from sqlalchemy.types import TypeDecorator
 
@@ -129,7 +131,7 @@ def transaction(*, reserved: bool = False) -> Iterator[Session]:
         with session:
             yield session
             session.commit()
-    except OperationalError as error:
+    except (OperationalError, PoolTimeout) as error:
         raise _unavailable(error) from error
 
 
@@ -140,24 +142,29 @@ def reading() -> Iterator[Session]:
     try:
         with Session(engine, expire_on_commit=False, autoflush=False) as session:
             yield session
-    except OperationalError as error:
+    except (OperationalError, PoolTimeout) as error:
         raise _unavailable(error) from error
 
 
-def _unavailable(error: OperationalError) -> Exception:
-    if is_retryable(error):
-        return error
+def _unavailable(error: OperationalError | PoolTimeout) -> Unavailable:
+    """The caller may come back: 503, also for the victim of a deadlock, and never a 500 (RE-20). `retrying` reads the cause."""
+    cause = error.orig if isinstance(error, OperationalError) else error
     return Unavailable(
-        "いまは処理できません。少し待ってから、もう一度試してください。", f"database: {type(error.orig).__name__}"
+        "いまは処理できません。少し待ってから、もう一度試してください。", f"database: {type(cause).__name__}"
     )
 
 
+#: serialisation failure, deadlock, administrator's disconnect, lock timeout
 RETRYABLE_STATES = {"40001", "40P01", "57P01", "55P03"}
 
 
-def is_retryable(error: DBAPIError) -> bool:
-    """True for a deadlock, serialisation failure, lock timeout or administrator's disconnect (RE-40)."""
-    return getattr(error.orig, "sqlstate", None) in RETRYABLE_STATES
+def is_retryable(error: BaseException | None) -> bool:
+    """True for a deadlock, serialisation failure, lock timeout or administrator's disconnect (RE-40), and where somebody else
+    held SQLite's write lock for too long: the transaction did nothing, and may run again as a whole."""
+    origin = error.orig if isinstance(error, DBAPIError) else None
+    if isinstance(origin, sqlite3.OperationalError):
+        return origin.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    return getattr(origin, "sqlstate", None) in RETRYABLE_STATES
 
 
 def retrying(work: Callable[[], T], *, tries: int = 5) -> T:
@@ -165,10 +172,10 @@ def retrying(work: Callable[[], T], *, tries: int = 5) -> T:
     for left in range(tries - 1, -1, -1):
         try:
             return work()
-        except DBAPIError as error:
-            if not left or not is_retryable(error):
+        except Unavailable as error:
+            if not left or not is_retryable(error.__cause__):
                 raise
-            log.warning("transaction retried", extra={"left": left, "sqlstate": getattr(error.orig, "sqlstate", None)})
+            log.warning("transaction retried", extra={"left": left, "why": error.private})
     raise AssertionError("unreachable")
 
 

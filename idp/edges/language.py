@@ -28,8 +28,8 @@ from idp.edges import browser
 LANGUAGES = (("ja", "日本語"), ("ja-easy", "やさしい日本語"), ("en", "English"))
 CODES = {code for code, _ in LANGUAGES}
 JST = ZoneInfo("Asia/Tokyo")
-#: kanji followed by its reading in full-width or half-width brackets
-READING = re.compile(r"([\u3400-\u9fff々〆ヶ]+)[((]([ぁ-ゖー]+)[))]")
+#: kanji followed by its reading in half-width brackets
+READING = re.compile(r"([\u3400-\u9fff々〆ヶ]+)\(([ぁ-ゖー]+)\)")
 
 
 def load(folder: Path) -> dict[str, stdlib_gettext.NullTranslations]:

@@ -1,8 +1,8 @@
-"""The process that is killed. `python -m tests.crash.child URL FOLDER`: one prepared parent, one fork for each kill.
+"""The processes that are killed. `python -m tests.crash.child`: one prepared parent, one fork for each kill.
 
 The failpoints are here and not in the product: SQLAlchemy's own events tell each statement and each commit, and the
 outbound client is wrapped. Orders are lines of JSON on stdin; for each the parent answers two lines, the child's pid and
-then how it ended with the steps it reached. No thread runs in either process, so the forks are whole.
+then how it ended with the steps it reached, or one line for a rehearsal. No thread runs in either process, so the forks are whole.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from idp.worker import Worker
 from idp.worker import main as run_worker
 from tests.conftest import dispose, settings_for
 
-STATEMENT = re.compile(r"(INSERT INTO|UPDATE|DELETE FROM) (\w+)|SELECT\b.*?\bFROM\s+\(?(?:SELECT\b.*?\bFROM\s+)?(\w+)", re.S)
-Step = Callable[[str], None]
+STATEMENT = re.compile(
+    r"(INSERT INTO|UPDATE|DELETE FROM) (\w+)|SELECT\b.*?\bFROM\s+\(?(?:SELECT\b.*?\bFROM\s+)?(\w+)", re.DOTALL
+)
 
 
 def name_of(statement: str) -> str:
@@ -45,97 +46,127 @@ def name_of(statement: str) -> str:
     return f"{found[1].split()[0]} {found[2]}" if found[1] else f"SELECT {found[3]}"
 
 
-class Deadly:
-    """The product's own client with a failpoint before and after each call."""
+class Steps:
+    """What this process has reached. It dies at step `at` (the first is 1; 0: never); `tell` hears of each step."""
 
-    def __init__(self, inner: Outbound) -> None:
+    def __init__(self) -> None:
+        self.reached, self.at = 0, 0
+        self.tell: Callable[[str], object] = lambda _name: None
+
+    def __call__(self, name: str) -> None:
+        """One step further."""
+        self.reached += 1
+        self.tell(name)
+        if self.reached == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(self, app: Flask) -> None:
+        """Every statement and every commit of this application is a step."""
+        with app.app_context():
+            for engine in db.engines.values():
+                event.listen(engine, "before_cursor_execute", lambda _conn, _cursor, text, *_: self(name_of(text)))
+                event.listen(engine, "commit", lambda _conn: self("COMMIT"))
+        event.listen(Session, "after_commit", lambda _session: self("committed"))
+
+
+class Deadly:
+    """The product's own client with a step before and after each call."""
+
+    def __init__(self, inner: Outbound, steps: Steps) -> None:
         self._inner = inner
-        self.step: Step = lambda _name: None
+        self._steps = steps
 
     def check(self, url: str) -> None:
         """As the real one."""
         self._inner.check(url)
 
     def post(self, url: str, body: bytes, *, headers: Mapping[str, str]) -> Answer:
-        """As the real one, between two failpoints."""
-        self.step("token minted")
+        """As the real one, between two steps."""
+        self._steps("token minted")
         answer = self._inner.post(url, body, headers=headers)
-        self.step("answered")
+        self._steps("answered")
         return answer
 
 
-def watch(app: Flask, outbound: Deadly, log: int, at: int | None) -> Step:
-    """Report each step and die before the one numbered `at` (the first is 1; None: never)."""
-    reached = 0
-
-    def step(name: str) -> None:
-        nonlocal reached
-        reached += 1
-        os.write(log, f"{name}\n".encode())
-        if reached == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def statement(_conn: Any, _cursor: Any, text: str, *_: Any) -> None:
-        step(name_of(text))
-
-    with app.app_context():
-        for engine in db.engines.values():
-            event.listen(engine, "before_cursor_execute", statement)
-            event.listen(engine, "commit", lambda _conn: step("COMMIT"))
-    event.listen(Session, "after_commit", lambda _session: step("committed"))
-    outbound.step = step
-    return step
-
-
-def revoke(app: Flask, step: Step, order: dict[str, str]) -> None:
+def revoke(app: Flask, steps: Steps, order: dict[str, str]) -> None:
     """What every door does: one transaction around the only entrance."""
-    step("parsed")
-    with app.app_context():
-        with transaction(reserved=True) as session:
-            wish = Order(Reason.LEFT, Door.CLI, order["key"])
-            cascade.revoke(session, Target(Scope.ACCOUNT, uuid.UUID(order["account"])), wish, actor=Actor("cli"), now=clock.now())
-    step("answer")
+    steps("parsed")
+    wish, target = Order(Reason.LEFT, Door.CLI, order["key"]), Target(Scope.ACCOUNT, uuid.UUID(order["account"]))
+    with app.app_context(), transaction(reserved=True) as session:
+        cascade.revoke(session, target, wish, actor=Actor("cli"), now=clock.now())
+    steps("answer")
 
 
-def act(app: Flask, outbound: Deadly, order: dict[str, Any], log: int) -> None:
+def act(app: Flask, steps: Steps, order: dict[str, Any]) -> None:
     """Carry out one order in this process."""
-    step = watch(app, outbound, log, order.get("at"))
     match order["do"]:
         case "revoke":
-            revoke(app, step, order)
+            revoke(app, steps, order)
         case "deliver":
             Worker(app).drain()
         case "work":
             run_worker(app)
 
 
-def main() -> None:
-    """Fork for each line of stdin, wait, and say what happened."""
-    settings = settings_for(sys.argv[1], Path(sys.argv[2]))
-    outbound = Deadly(HttpOutbound(Rules.from_settings(settings)))
-    app = create_app(settings, outbound=outbound)
+def prepare(url: str, folder: str) -> tuple[Flask, Steps]:
+    """The product on one database, with every connection closed again: a fork must not share one."""
+    settings, steps = settings_for(url, Path(folder)), Steps()
+    app = create_app(settings, outbound=Deadly(HttpOutbound(Rules.from_settings(settings)), steps))
     with app.app_context():
         app.extensions["sekisho"].signer.refresh(now=clock.now())
     dispose(app)
-    print(json.dumps({"ready": True}), flush=True)
+    steps.watch(app)
+    return app, steps
+
+
+def rehearse(app: Flask, steps: Steps, order: dict[str, Any]) -> list[str]:
+    """Carry out an order here, where nobody dies: what it compiles on the way, every fork after it has ready."""
+    reached: list[str] = []
+    steps.tell = reached.append
+    act(app, steps, order)
+    dispose(app)
+    return reached
+
+
+def fork(app: Flask, steps: Steps, order: dict[str, Any], answer: Callable[[object], None]) -> None:
+    """Carry out an order in a process of its own, which may die of it."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(read)
+            steps.reached, steps.at = 0, order["at"] or 0
+            steps.tell = lambda name: os.write(write, f"{name}\n".encode())
+            act(app, steps, order)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    answer({"pid": pid})
+    with os.fdopen(read) as reached:
+        names = reached.read().splitlines()
+    _, ended = os.waitpid(pid, 0)
+    answer({"exit": os.waitstatus_to_exitcode(ended), "steps": names})
+
+
+def main() -> None:
+    """Carry out each line of stdin."""
+
+    def answer(found: object) -> None:
+        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.flush()
+
+    prepared: dict[str, tuple[Flask, Steps]] = {}
     for line in sys.stdin:
         order = json.loads(line)
-        read, write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                os.close(read)
-                act(app, outbound, order, write)
-                status = 0
-            finally:
-                os._exit(status)
-        os.close(write)
-        print(json.dumps({"pid": pid}), flush=True)
-        with os.fdopen(read) as reached:
-            steps = reached.read().splitlines()
-        _, ended = os.waitpid(pid, 0)
-        print(json.dumps({"exit": os.waitstatus_to_exitcode(ended), "steps": steps}), flush=True)
+        if order["url"] not in prepared:
+            prepared = {order["url"]: prepare(order["url"], order["folder"])}
+        app, steps = prepared[order["url"]]
+        if order["do"].startswith("rehearse "):
+            answer({"steps": rehearse(app, steps, {**order, "do": order["do"].removeprefix("rehearse ")})})
+        else:
+            fork(app, steps, order, answer)
 
 
 if __name__ == "__main__":

@@ -77,9 +77,7 @@ def choose(browser: Browser, code: str, password: str) -> httpx2.Response:
 
 def recovery_codes(page: httpx2.Response) -> list[str]:
     """The ten codes that a page shows once."""
-    found = re.findall(
-        r">\s*([0-9A-HJKMNP-TV-Z]{4}(?:-[0-9A-HJKMNP-TV-Z]{4}){3}|[0-9A-HJKMNP-TV-Z]{16})\s*<", page.text
-    )
+    found = re.findall(r"\b[0-9A-HJKMNP-TV-Z]{4}(?:-[0-9A-HJKMNP-TV-Z]{4}){3}\b", page.text)
     assert len(found) == 10, page.text
     return found
 

@@ -15,7 +15,8 @@ from typing import Self
 
 import httpx2
 
-from tests.interop.installation import RegisteredClient, free_port, stop, wait_for
+from tests.interop.installation import RegisteredClient
+from tests.interop.processes import free_port, stop, wait_for
 
 MODULES = Path("/usr/lib/apache2/modules")
 WANTED = ("mpm_event", "authn_core", "authz_core", "authz_user", "mime", "dir", "include", "auth_openidc")
@@ -172,7 +173,9 @@ class Apache:
     def log(self) -> str:
         """What it and its module wrote."""
         names = ("out.log", "error.log", "access.log")
-        return "\n".join(Path(self.folder, n).read_text(errors="replace")[-6000:] for n in names if Path(self.folder, n).exists())
+        return "\n".join(
+            Path(self.folder, n).read_text(errors="replace")[-6000:] for n in names if Path(self.folder, n).exists()
+        )
 
     def answers(self, request: str) -> list[int]:
         """The statuses of all requests so far whose method, path and query are these."""

@@ -8,74 +8,35 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx2
 
 from tests.actors import Browser
+from tests.interop.processes import Lines, free_port, stop, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S, STOP_S, COMMAND_S = 30.0, 15.0, 30.0
-PREPARE = """
-import os, sys
+START_S, COMMAND_S = 60.0, 60.0
+# Prepares the demonstration data, then runs the commands it is given, each as the command line would: starting Python anew
+# is most of what a command costs.
+SHELL = """
+import contextlib, io, json, os, sys
 from pathlib import Path
+from idp.cli import cli
 from idp.cli.demo import prepare
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
 prepare(folder, port, {k: v for k, v in os.environ.items() if k.startswith("SEKISHO_")})
-"""
-BATCH = """
-import contextlib, io, json, sys
-from idp.cli import cli
-printed = []
-for arguments in json.load(sys.stdin):
+for line in sys.stdin:
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        cli.main([*arguments, "--json"], standalone_mode=False)
-    printed.append(json.loads(out.getvalue()))
-json.dump(printed, sys.stdout)
+        status = cli.main([*json.loads(line), "--json"], standalone_mode=False)
+    print(json.dumps([status or 0, json.loads(out.getvalue() or "null")]), flush=True)
 """
-T = TypeVar("T")
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_for(what: str, ask: Callable[[], T | None], *, within_s: float, failed: Callable[[], str] = str) -> T:
-    """Ask until there is an answer that is not None or False. Fails with `what` and the text of `failed`."""
-    deadline = time.monotonic() + within_s
-    while True:
-        if (found := ask()) is not None and found is not False:
-            return found
-        assert time.monotonic() < deadline, f"{what}: not within {within_s} s\n{failed()}"
-        time.sleep(0.05)
-
-
-def stop(process: subprocess.Popen[Any]) -> None:
-    """Ask a process of ours to end; after STOP_S its whole session is killed."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(STOP_S)
-    try:
-        os.killpg(process.pid, signal.SIGKILL)  # children that outlived it; it leads a session of its own
-    except ProcessLookupError:
-        pass
 
 
 @dataclass(frozen=True)
@@ -111,6 +72,7 @@ class Installation:
             "SEKISHO_DATABASE_URL": f"sqlite:///{folder}/data/sekisho.sqlite", "SEKISHO_ROOT_KEY_FILE": str(folder / "keys" / "root.key"),
             "SEKISHO_PEPPER_FILE": str(folder / "keys" / "pepper"), "SEKISHO_WEB_THREADS": "4",
         }  # fmt: skip
+        self._shell: Lines | None = None
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._leavers: list[Someone] = []
         self.colleague: Someone
@@ -127,7 +89,10 @@ class Installation:
         self.close()
 
     def _start(self) -> None:
-        self._python("-c", PREPARE, str(self.folder), str(self.port))
+        with (self.folder / "shell.log").open("ab") as log:
+            here = [sys.executable, "-c", SHELL, str(self.folder), str(self.port)]
+            self._shell = Lines(here, cwd=ROOT, env=self._environment, errors=log)
+        self.command("company", "list")  # once it answers, everything is prepared
         people = json.loads((self.folder / "demo.json").read_text(encoding="utf-8"))["people"]
         staff = [Someone(p["login"], p["password"], p["name"], p["store"]) for p in people if p["role"] == "staff"]
         self.colleague, *self._leavers = staff
@@ -148,30 +113,26 @@ class Installation:
             return False
 
     def close(self) -> None:
-        """Stop both processes, the worker first, so that it delivers nothing to peers that are gone."""
+        """Stop everything, the worker first, so that it delivers nothing to peers that are gone."""
         for name in ("worker", "web"):
             if process := self._processes.pop(name, None):
                 stop(process)
+        if self._shell is not None:
+            self._shell.close()
+            self._shell = None
 
     def logs(self) -> str:
         """The end of what the processes wrote."""
-        return "\n".join(f"--- {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in sorted(self.folder.glob("*.log")))
-
-    def _python(self, *arguments: str, given: str = "", accept: tuple[int, ...] = (0,)) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, env=self._environment, input=given, capture_output=True, text=True, timeout=COMMAND_S
+        return "\n".join(
+            f"--- {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in sorted(self.folder.glob("*.log"))
         )
-        assert done.returncode in accept, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
 
     def command(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> Any:
-        """`python -m idp.cli … --json`: what it printed."""
-        return json.loads(self._python("-m", "idp.cli", *arguments, "--json", accept=accept))
-
-    def commands(self, *several: Sequence[str]) -> list[Any]:
-        """The same for several commands, in one process: starting Python is most of what a command costs."""
-        found: list[Any] = json.loads(self._python("-c", BATCH, given=json.dumps(several)))
-        return found
+        """A command of ours: what it printed."""
+        assert self._shell is not None
+        status, printed = self._shell.ask(arguments)
+        assert status in accept, f"{arguments}: {status}\n{printed}\n{self.logs()}"
+        return printed
 
     def leaver(self) -> Someone:
         """A member of staff whom a test may revoke; `colleague` stays for ever."""
@@ -183,13 +144,18 @@ class Installation:
         functions = ("--function", "points.view", "--function", "points.adjust")
         add = [["app", "add-oidc", slug, named(slug), *functions, *options] for slug, options in wishes.items()]
         grant = [["app", "grant", slug, "--role", "staff", "--function", "points.view"] for slug in wishes]
-        made = self.commands(*add, *grant)[: len(add)]
+        made = [self.command(*one) for one in (*add, *grant)][: len(add)]
         assert {one["issuer"] for one in made} == {self.issuer}
         return {one["slug"]: RegisteredClient(one["slug"], one["client_id"], one["client_secret"]) for one in made}
 
     def revoke(self, person: Someone) -> str:
-        """Stop everything that this person has. Returns the number of the receipt."""
-        number: str = self.command("revoke", person.login)["receipt"]
+        """Stop everything that this person has, as somebody with a shell on the server does. Returns the receipt's number."""
+        done = subprocess.run(
+            [sys.executable, "-m", "idp.cli", "revoke", person.login, "--json"], cwd=ROOT, env=self._environment,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_S, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        number: str = json.loads(done.stdout)["receipt"]
         return number
 
     def logout_lines(self, number: str) -> dict[str, dict[str, Any]]:
@@ -209,6 +175,9 @@ class Traveller(Browser):
     def __init__(self, issuer: str, *others: str) -> None:
         super().__init__(base_url=issuer)
         self._others = others
+
+    def __enter__(self) -> Self:
+        return self
 
     def visit(self, url: str) -> httpx2.Response:
         """Open a page and go wherever it leads, between the known origins."""

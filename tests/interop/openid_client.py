@@ -6,19 +6,20 @@ import fcntl
 import functools
 import hashlib
 import json
+import os
 import re
-import select
 import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.interop.installation import RegisteredClient, stop
+from tests.interop.installation import RegisteredClient
+from tests.interop.processes import Lines
 
 FOLDER = Path(__file__).with_name("node")
 OLDEST = 18
-INSTALL_S, STEP_S = 60, 30
+INSTALL_S, VERSION_S = 60, 30
 
 
 class Failed(Exception):
@@ -37,7 +38,7 @@ def why_not() -> str | None:
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         return "no Node.js with npm found (Debian: nodejs, npm)"
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=STEP_S, check=True).stdout
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=VERSION_S, check=True).stdout
     if int((re.match(r"v(\d+)", version) or ["", "0"])[1]) < OLDEST:
         return f"Node.js {version.strip()} is too old for openid-client 6"
     wanted = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
@@ -47,7 +48,9 @@ def why_not() -> str | None:
         if stamp.exists() and stamp.read_text(encoding="ascii") == wanted:
             return None
         try:
-            done = subprocess.run([npm, "ci"], cwd=FOLDER, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_S)
+            done = subprocess.run(
+                [npm, "ci"], cwd=FOLDER, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_S, check=False
+            )  # fmt: skip
         except subprocess.TimeoutExpired:
             return f"npm ci did not end within {INSTALL_S} s"
         if done.returncode:
@@ -61,32 +64,18 @@ class Node:
 
     def __init__(self) -> None:
         # localhost is 127.0.0.1 first: older versions try one address only
-        self._process = subprocess.Popen(
-            ["node", "--dns-result-order=ipv4first", "rp.mjs"], cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            bufsize=0, start_new_session=True,
-        )  # fmt: skip
+        self._lines = Lines(["node", "--dns-result-order=ipv4first", "rp.mjs"], cwd=FOLDER, env=os.environ)
 
     def ask(self, question: dict[str, Any]) -> Any:
         """One step. Raises Failed when the library did."""
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(question).encode() + b"\n")
-        ready, _, _ = select.select([process.stdout], [], [], STEP_S)
-        assert ready, f"no answer from Node within {STEP_S} s: {question['step']}"
-        line = process.stdout.readline()
-        assert line, f"Node ended with {process.wait(STEP_S)}"
-        answer = json.loads(line)
+        answer = self._lines.ask(question)
         if "failed" in answer:
             raise Failed(answer["failed"])
         return answer["ok"]
 
     def close(self) -> None:
         """Stop it."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
-        stop(self._process)
+        self._lines.close()
 
 
 @dataclass

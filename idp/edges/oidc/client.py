@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from authlib.oauth2.rfc6749 import ClientMixin, OAuth2Payload, OAuth2Request
+from authlib.oauth2.rfc6749.util import extract_basic_authorization
 from werkzeug.datastructures import Headers, MultiDict
 
 from idp.core import ids
@@ -115,7 +116,7 @@ class Request(OAuth2Request):  # type: ignore[misc]
     """What Authlib's grants read. headers: any mapping with the names as sent."""
 
     def __init__(self, method: str, uri: str, values: MultiDict[str, str], headers: Headers) -> None:
-        super().__init__(method, uri, headers=dict(headers))
+        super().__init__(method, uri, headers=_readable(headers))
         self.payload = Payload(values)
 
     @property
@@ -123,6 +124,16 @@ class Request(OAuth2Request):  # type: ignore[misc]
         """The body's parameters, for the token endpoint."""
         found: dict[str, str] = self.payload.data
         return found
+
+
+def _readable(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers, without an Authorization that Authlib cannot read: it raises where a 401 is due (RFC 7617 §2)."""
+    kept = dict(headers)
+    try:
+        extract_basic_authorization(kept)
+    except ValueError:
+        del kept["Authorization"]
+    return kept
 
 
 def could_be_client_id(text: str) -> bool:

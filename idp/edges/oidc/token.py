@@ -18,7 +18,7 @@ from idp.edges.oidc.exchange import GRANT_TYPES, Exchange
 from idp.ledgers.audit.log import Actor
 
 
-@bp.post("/oidc/token", endpoint="token")
+@bp.post("/oidc/token", endpoint="token", provide_automatic_options=False)
 def token() -> Response:
     """Redeem a code or refresh (RFC 6749 §4.1.3, §6). One transaction; a refusal commits what it has to remember."""
     values: MultiDict[str, str] = request.form
@@ -64,7 +64,7 @@ def preflight() -> Response:
     return answer
 
 
-@bp.route("/oidc/userinfo", methods=["GET", "POST"], endpoint="userinfo")
+@bp.route("/oidc/userinfo", methods=["GET", "POST"], endpoint="userinfo", provide_automatic_options=False)
 def userinfo() -> Response:
     """Claims about the person behind an access token: a live check each time (OIDC Core §5.3, OI-11). Two statements."""
     services, now = browser.services(), browser.now()

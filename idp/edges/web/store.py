@@ -200,6 +200,7 @@ def reset(looking: Looking, code: str, account_id: uuid.UUID) -> Answer:
     settings, now = browser.services().settings, browser.now()
     with transaction() as session:
         found = _person(session, looking, code, account_id, Power.RESET)
+        back = f"/store/{found.store.code}/staff/{account_id}"
         secret = activation.issue(
             session,
             account_id,
@@ -209,4 +210,4 @@ def reset(looking: Looking, code: str, account_id: uuid.UUID) -> Answer:
             now=now,
         )
         session.refresh(found.account)
-    return code_page(found.account, secret, purpose="reset", back=f"/store/{found.store.code}/staff/{account_id}")
+    return code_page(found.account, secret, purpose="reset", back=back)
