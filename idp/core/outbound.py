@@ -33,8 +33,8 @@ METADATA_HOSTS = {
     ipaddress.ip_address(a) for a in ("169.254.169.254", "100.100.100.200", "168.63.129.16", "fd00:ec2::254")
 }
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
-#: not public although `is_global` does not know: carrier-grade NAT, and the retired 6to4 relays
-NOT_PUBLIC = (ipaddress.ip_network("100.64.0.0/10"), ipaddress.ip_network("192.88.99.0/24"))
+#: not public, whatever `is_global` says: carrier-grade NAT, the retired 6to4 relays, the retired site-local addresses
+NOT_PUBLIC = tuple(ipaddress.ip_network(a) for a in ("100.64.0.0/10", "192.88.99.0/24", "fec0::/10"))
 HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

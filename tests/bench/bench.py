@@ -11,6 +11,8 @@ import argparse
 import gc
 import multiprocessing
 import os
+import signal
+import sys
 import time
 import uuid
 from collections import Counter
@@ -111,6 +113,12 @@ def argon_us(settings: Settings) -> float:
         hasher.make("a benchmark of quiet rivers")
         took.append((time.process_time() - began) * 1e6)
     return sorted(took)[4]
+
+
+def say(text: str) -> None:
+    """One line of progress or result."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 class Child:
@@ -252,8 +260,8 @@ class Bench:
             budget, n / run.seconds, percentile(run.times, 0.5) * 1000, percentile(run.times, 0.99) * 1000,
             (ended[0] - began[0]) / n * 1e6, (ended[1] - began[1]) / n * 1e6, len(run.errors),
         )  # fmt: skip
-        print(f"  {budget.name:16} {figure.rate:8.0f}/s  p50 {figure.p50:7.2f} ms  p99 {figure.p99:7.2f} ms  web {figure.web:7.0f} µs"
-              f"  database {figure.database:6.0f} µs  errors {figure.errors} {run.errors[:1] or ''}", flush=True)  # fmt: skip
+        say(f"  {budget.name:16} {figure.rate:8.0f}/s  p50 {figure.p50:7.2f} ms  p99 {figure.p99:7.2f} ms  web {figure.web:7.0f} µs"
+              f"  database {figure.database:6.0f} µs  errors {figure.errors} {run.errors[:1] or ''}")  # fmt: skip
         return figure
 
     # --- cuts ------------------------------------------------------------------------------------------------------
@@ -287,7 +295,7 @@ class Bench:
             )
             found += self._storm(load, hand)
             del whole
-            print("\n".join(f"  {name}: {value}  ({budget})" for name, value, budget in found), flush=True)
+            say("\n".join(f"  {name}: {value}  ({budget})" for name, value, budget in found))
         finally:
             hand.close()
             told.close()
@@ -398,6 +406,7 @@ def main() -> None:
     parser.add_argument("--gunicorn", metavar="FOLDER", help="compare: a folder into which gunicorn was installed")
     parser.add_argument("--out", type=Path, metavar="PAGE", help="write the figures into this page")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that whatever was started is stopped
     about = machine.describe()
     lines = [
         f"Measured on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
@@ -407,12 +416,12 @@ def main() -> None:
     ]
     for engine in ("sqlite", "postgresql") if options.engine == "both" else (options.engine,):
         for gunicorn in (None, options.gunicorn) if options.gunicorn else (None,):
-            print(f"{engine}, {'gunicorn' if gunicorn else 'granian'} …", flush=True)
+            say(f"{engine}, {'gunicorn' if gunicorn else 'granian'} …")
             bench = Bench(engine, options.seconds, options.destinations, options.only)
             results = bench.run(gunicorn=gunicorn, ops_only=options.ops_only or gunicorn is not None)
             lines += table(results)
             gc.collect()
-    print("\n".join(lines))
+    say("\n".join(lines))
     if options.out:
         write(options.out, lines)
 

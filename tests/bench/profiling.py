@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 from flask import Flask
 
-from tests.bench import drive
+from tests.bench import bench, drive
 from tests.bench.install import Installation
 
 
@@ -86,7 +86,7 @@ def _measure(actor: drive.Actor, name: str, options: argparse.Namespace) -> None
         for _ in range(options.number // 5):
             act()
         rounds.append((time.process_time() - began) / (options.number // 5) * 1e6)
-    print(f"{name}: {min(rounds):.0f} µs of CPU, best of five rounds ({', '.join(f'{r:.0f}' for r in rounds)})")
+    bench.say(f"{name}: {min(rounds):.0f} µs of CPU, best of five rounds ({', '.join(f'{r:.0f}' for r in rounds)})")
     if not options.lines:
         return
     profile = cProfile.Profile()
@@ -96,7 +96,7 @@ def _measure(actor: drive.Actor, name: str, options: argparse.Namespace) -> None
     profile.disable()
     out = io.StringIO()
     pstats.Stats(profile, stream=out).sort_stats(options.sort).print_stats(options.lines)
-    print(re.sub(r"\S*/site-packages/", "", out.getvalue()))
+    bench.say(re.sub(r"\S*/site-packages/", "", out.getvalue()))
 
 
 if __name__ == "__main__":

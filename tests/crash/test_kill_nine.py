@@ -34,15 +34,8 @@ from idp.core import clock
 from idp.core.db import db, reading, transaction
 from idp.core.errors import Unavailable
 from idp.core.outbound import HttpOutbound, Rules
-from idp.domain.directory import people
 from idp.domain.directory.models import Account, Assignment
-from idp.domain.directory.people import Place
-from idp.domain.directory.roles import Power, Role
-from idp.domain.sessions import live
-from idp.domain.sessions.live import Opening
 from idp.domain.sessions.models import AppSession, LoginSession
-from idp.domain.tokens import grants
-from idp.domain.tokens.grants import CodeRequest, Grant
 from idp.domain.tokens.models import AuthorizationCode, TokenFamily
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent
@@ -55,6 +48,7 @@ from idp.lifecycle.revocation.words import Door, Reason, Scope
 from tests import postgres
 from tests.actors import CLI, World
 from tests.conftest import Database, _fill, _pepper, dispose, settings_for
+from tests.fakes.lives import cut, furnish
 from tests.fakes.rp import Peer, hang, ok
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,48 +199,9 @@ class Scene:
                      world.application("till", backchannel_logout_uri=None, session_life_s=600)]  # fmt: skip
 
     def person(self) -> uuid.UUID:
-        """Somebody with a login session, three app sessions, a code and a family; by the domain's own issuing functions."""
-        now = clock.now()
+        """Somebody with a login session, and three app sessions, codes and families."""
         self._count += 1
-        with self.world.app.app_context(), transaction() as session:
-            company = people.get_company(session, "AOBA")
-            place = Place(company, people.get_store(session, company.id, "S1", None, Power.HIRE))
-            account = people.add_account(session, place, login_name=f"{self._count:05d}", name="山本 健", kana="ヤマモト", role=Role.STAFF,
-                                         actor=CLI, now=now)  # fmt: skip
-            how = Opening("urn:sekisho:aal1", ("pwd",), 1800, 43200)
-            cookie = live.open_login(
-                session, account_id=account.id, company_id=company.id, epoch=1, how=how, actor=CLI, now=now
-            )
-            login = live.look(session, cookie or "", now=now)
-            assert login is not None
-            for app in self.apps:
-                opened = live.open_app_session(session, login, app.application_id, now=now)
-                wish = CodeRequest("https://x.example/callback", None, None, "openid", {})
-                grants.issue_code(
-                    session,
-                    opened.id,
-                    app.application_id,
-                    account.id,
-                    wish,
-                    epoch=1,
-                    life=timedelta(seconds=60),
-                    now=now,
-                )
-                grant = Grant(
-                    uuid.uuid4(),
-                    opened.id,
-                    opened.sid,
-                    account.id,
-                    company.id,
-                    False,
-                    "openid",
-                    "urn:sekisho:aal1",
-                    ("pwd",),
-                    now,
-                )
-                grants.open_family(session, grant, app.application_id, generation=1, life=timedelta(days=1),
-                                   access_until=now + timedelta(seconds=300), now=now)  # fmt: skip
-            return account.id
+        return furnish(self.world, self.apps, f"{self._count:05d}")
 
     def found(self, account_id: uuid.UUID) -> Found:
         """Look, as a process that has just started would."""
@@ -273,9 +228,7 @@ class Scene:
 
     def revoke(self, account_id: uuid.UUID, *, key: str | None = None) -> str:
         """Revoke in this process. Returns the receipt's number."""
-        with self.world.app.app_context(), transaction(reserved=True) as session:
-            order = Order(Reason.LEFT, Door.CLI, key or f"cli:{account_id}")
-            return cascade.revoke(session, Target(Scope.ACCOUNT, account_id), order, actor=CLI, now=clock.now()).number
+        return cut(self.world, account_id, key=key or f"cli:{account_id}")
 
     def finish(self, *, after: timedelta = timedelta(seconds=31)) -> None:
         """A worker starts when the leases of the dead have run out."""
@@ -381,9 +334,9 @@ def test_RE_30_RE_02_killed_at_every_step_of_a_delivery(scene: Scene, condemned:
         killed, reached = condemned.run("deliver", at)
         assert killed
         lines = scene.deliveries(person)
-        for outbox, cut, line, acknowledged, closed in lines:
-            stored = (outbox, cut, line, acknowledged, closed) == ("done", "done", "acknowledged", 1, 1)
-            waits = (outbox, cut, line) in {("waiting", "waiting", "queued"), ("leased", "leased", "cutting")}
+        for outbox, state, line, acknowledged, closed in lines:
+            stored = (outbox, state, line, acknowledged, closed) == ("done", "done", "acknowledged", 1, 1)
+            waits = (outbox, state, line) in {("waiting", "waiting", "queued"), ("leased", "leased", "cutting")}
             assert stored or (waits and not acknowledged and not closed), (at, reached[-1], lines)
         if any(outbox != "done" for outbox, *_ in lines):
             assert scene.receipt(number).verdict.word == "waiting"

@@ -15,8 +15,6 @@ import pytest
 from tests.interop.installation import Installation, Someone, Traveller
 from tests.interop.openid_client import Failed, Node, OpenidClient
 
-pytestmark = pytest.mark.xdist_group("interop")
-
 # slug: (auth method, algorithm of the ID token, response mode)
 KINDS = {
     "np-basic": ("client_secret_basic", "ES256", "query"),

@@ -24,6 +24,7 @@ from idp.core.db import transaction
 from idp.core.errors import Denied, Invalid, Stale
 from idp.domain.applications import decide as gate
 from idp.domain.applications.decide import ACR_ORDER, Allowed, Refused, acr_at_least
+from idp.domain.authn import second_factor
 from idp.domain.directory.models import Account, Company
 from idp.domain.directory.roles import Role, needs_second_factor
 from idp.domain.directory.scope import account_alive
@@ -71,7 +72,9 @@ class Login:
 
 @dataclass(frozen=True)
 class StepUp:
-    """Show the second-factor page."""
+    """Show the second-factor page. voluntary: only to people who have a second factor; the others go on without."""
+
+    voluntary: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def _assurance_step(wish: Wish, login: LiveLogin, *, silent: bool) -> Step:
         reachable = any(want in ACR_ORDER[:2] for want in wish.want_acr)
         just_now = login.auth_time >= wish.requested_at
         if reachable and not just_now:  # asked for voluntarily: tried once, then the class reached is reported
-            return StepUp()
+            return StepUp(voluntary=True)
     return Issue()
 
 
@@ -365,7 +368,9 @@ def _proceed(
         raise _Redirectable(step.error)
     if isinstance(step, Login) or client is None or login is None:
         return _wait(session, params, stored, page="/login")
-    if isinstance(step, StepUp):
+    if isinstance(step, StepUp) and not (
+        step.voluntary and second_factor.seed_of(session, login.account_id) is None
+    ):
         return _wait(session, params, stored, page="/login/step-up")
 
     if not live.claim_login_session(session, login.id, now=now):

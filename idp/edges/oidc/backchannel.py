@@ -23,16 +23,20 @@ from idp.edges.oidc import claims
 from idp.lifecycle.revocation.cutter import CutOrder, Outcome
 from idp.services import Services
 
-#: an attempt begins no call later than this, so that it is over before its lease is (outbox.queue.LEASE)
+#: with the 10 s of its last call an attempt is over before its lease is (outbox.queue.LEASE)
 BUDGET_S = 15.0
 HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", "User-Agent": "Sekisho"}
 
 
 class OidcLogoutCutter:
-    """Ends a person's sessions at one relying party, as far as its answer can tell."""
+    """Ends a person's sessions at one relying party, as far as its answer can tell.
 
-    def __init__(self, services: Services) -> None:
+    budget_s: an attempt begins no call later than so many seconds after its first.
+    """
+
+    def __init__(self, services: Services, *, budget_s: float = BUDGET_S) -> None:
         self._services = services
+        self._budget_s = budget_s
 
     def cut(self, order: CutOrder) -> Outcome:
         """One attempt: a token for the whole subject, and one for each session where the relying party wants `sid` (LO-05).
@@ -53,7 +57,7 @@ class OidcLogoutCutter:
         last, facts = Outcome("acknowledged"), dict[str, object]()
         refused: Outcome | None = None
         for sid in wanted:
-            if time.monotonic() - started > BUDGET_S:
+            if time.monotonic() - started > self._budget_s:
                 return replace(last, result="retry", error="too_slow", told=told)
             last = self._send(party, sub, sid, order.now)
             if last.result == "retry":

@@ -126,7 +126,7 @@ class Request(OAuth2Request):  # type: ignore[misc]
         return found
 
 
-def _readable(headers: Mapping[str, str]) -> dict[str, str]:
+def _readable(headers: Headers) -> dict[str, str]:
     """The headers, without an Authorization that Authlib cannot read: it raises where a 401 is due (RFC 7617 §2)."""
     kept = dict(headers)
     try:

@@ -86,7 +86,9 @@ class Provider:
     def count(self, tag: Tag, person: Person) -> int:
         """How many audit rows of this kind are about this person."""
         rows = self.world.rows(
-            select(func.count()).select_from(AuditEvent).where(AuditEvent.tag == tag.value, AuditEvent.subject_id == person.id)
+            select(func.count())
+            .select_from(AuditEvent)
+            .where(AuditEvent.tag == tag.value, AuditEvent.subject_id == person.id)
         )
         return int(rows[0][0])
 
@@ -96,7 +98,9 @@ class Provider:
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Flask, RecordingOutbound, World]]:
+def installation(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Flask, RecordingOutbound, World]]:
     """One installation per engine and run (D2)."""
     outbound = RecordingOutbound()
     if request.param == "sqlite":

@@ -22,7 +22,20 @@ def pairs(url: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["client_id", "redirect_uri", "response_type", "scope", "state", "nonce", "code_challenge", "code_challenge_method", "prompt", "request", "unknown"]
+    "name",
+    [
+        "client_id",
+        "redirect_uri",
+        "response_type",
+        "scope",
+        "state",
+        "nonce",
+        "code_challenge",
+        "code_challenge_method",
+        "prompt",
+        "request",
+        "unknown",
+    ],
 )
 def test_OA_02_a_parameter_sent_twice_is_refused_here(provider: Provider, name: str) -> None:
     """RFC 6749 §3.1. Which of the two counts would be the attacker's choice, so nothing is sent anywhere, by GET or POST."""
@@ -33,7 +46,11 @@ def test_OA_02_a_parameter_sent_twice_is_refused_here(provider: Provider, name: 
         twice = f"{url}&{urlencode({name: second})}"
         assert 400 <= browser.get(twice, follow=False).status_code < 500
         page_of(browser.page)  # type: ignore[arg-type]
-        posted = browser.http.post("/oidc/authorize", content=urlsplit(twice).query, headers={"Content-Type": "application/x-www-form-urlencoded"})
+        posted = browser.http.post(
+            "/oidc/authorize",
+            content=urlsplit(twice).query,
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        )
         assert posted.status_code == 400
     mixed = browser.http.post(f"/oidc/authorize?{urlencode({name: value})}", data=pairs(url))
     assert mixed.status_code == 400
@@ -55,7 +72,9 @@ def test_OA_02_resource_may_repeat_and_is_then_an_invalid_target(provider: Provi
     ours, theirs = "http://localhost:8000/oidc/userinfo", "https://api.example"
     two = client.authorization_url() + "&" + urlencode([("resource", ours), ("resource", theirs)])
     assert client.answer(browser.get(two, follow=False))["error"] == "invalid_target"
-    assert client.answer(browser.get(client.authorization_url(resource=theirs), follow=False))["error"] == "invalid_target"
+    assert (
+        client.answer(browser.get(client.authorization_url(resource=theirs), follow=False))["error"] == "invalid_target"
+    )
     code = client.code(browser, resource=ours)
     assert client.redeem(code, resource=theirs).json()["error"] == "invalid_target"
     assert client.redeem(code, resource=ours).status_code == 200
@@ -72,7 +91,12 @@ def test_OA_04_iss_on_every_answer(provider: Provider) -> None:
              {"response_mode": "fragment"}, {"max_age": "x"}, {"prompt": "none login"}, {"claims": "["})  # fmt: skip
     for extra in wrong:
         bad = client.answer(provider.browser().get(client.authorization_url(**silent | extra), follow=False))
-        assert (bad["iss"], bad["state"], "error" in bad, "code" in bad) == (client.issuer, client.state, True, False), extra
+        assert (bad["iss"], bad["state"], "error" in bad, "code" in bad) == (
+            client.issuer,
+            client.state,
+            True,
+            False,
+        ), extra
     bare = client.answer(provider.browser().get(client.authorization_url(state=None, **silent), follow=False))
     assert bare == {"error": "login_required", "iss": client.issuer}
     posted = browser.get(client.authorization_url(response_mode="form_post"), follow=False)
@@ -91,7 +115,10 @@ def test_OA_04_state_comes_back_byte_for_byte(provider: Provider) -> None:
         assert browser.forms(form)[0]["fields"]["state"] == state
 
 
-@pytest.mark.parametrize("response_type", ["token", "id_token", "id_token token", "code token", "code id_token", "none", "", "CODE", "code code", "あ\"'"])
+@pytest.mark.parametrize(
+    "response_type",
+    ["token", "id_token", "id_token token", "code token", "code id_token", "none", "", "CODE", "code code", "あ\"'"],
+)
 def test_OA_08_code_is_the_only_response_type(provider: Provider, response_type: str) -> None:
     """RFC 9700 §2.1.2. Suite: oidcc-response-type-missing; fapi2 …-ensure-response-type-token-fails."""
     _, client, browser = provider.enter()
@@ -106,7 +133,10 @@ def test_OA_08_code_is_the_only_response_type(provider: Provider, response_type:
 def test_OA_08_response_modes_are_a_closed_list(provider: Provider, mode: str) -> None:
     """OAuth 2.0 Multiple Response Types §2.1: query and form_post."""
     _, client, browser = provider.enter()
-    assert client.answer(browser.get(client.authorization_url(response_mode=mode), follow=False))["error"] == "invalid_request"
+    assert (
+        client.answer(browser.get(client.authorization_url(response_mode=mode), follow=False))["error"]
+        == "invalid_request"
+    )
     assert client.answer(browser.get(client.authorization_url(response_mode="query"), follow=False))["code"]
 
 
@@ -159,7 +189,11 @@ def test_OA_09_every_redirect_in_the_source_is_a_303() -> None:
     for path in EDGES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "redirect":
-                code = node.args[1] if len(node.args) > 1 else next((k.value for k in node.keywords if k.arg == "code"), None)
+                code = (
+                    node.args[1]
+                    if len(node.args) > 1
+                    else next((k.value for k in node.keywords if k.arg == "code"), None)
+                )
                 assert isinstance(code, ast.Constant), f"{path}:{node.lineno}"
                 assert code.value == 303, f"{path}:{node.lineno}"
                 seen += 1
@@ -174,7 +208,9 @@ def test_OA_09_every_post_route_answers_with_303_if_it_redirects(provider: Provi
     for rule in provider.app.url_map.iter_rules():
         if "POST" not in (rule.methods or ()):
             continue
-        parts = {name: "S1" if name == "code" else str(person.id) if name.endswith("id") else "x" for name in rule.arguments}
+        parts = {
+            name: "S1" if name == "code" else str(person.id) if name.endswith("id") else "x" for name in rule.arguments
+        }
         path = rule.rule
         for name, value in parts.items():
             path = re.sub(rf"<(?:[^<>]+:)?{name}>", value, path)
@@ -236,7 +272,9 @@ def test_OI_16_post_to_authorize(provider: Provider) -> None:
     _, client, browser = provider.enter()
     form = pairs(client.authorization_url())
     with Browser(provider.app) as elsewhere:
-        stored = elsewhere.http.post("/oidc/authorize", data=form, headers={"Sec-Fetch-Site": "cross-site", "Origin": "https://rp.example"})
+        stored = elsewhere.http.post(
+            "/oidc/authorize", data=form, headers={"Sec-Fetch-Site": "cross-site", "Origin": "https://rp.example"}
+        )
     assert stored.status_code == 303
     location = stored.headers["location"]
     assert re.fullmatch(r"/oidc/authorize\?request=[\w-]{40,}", location)
@@ -269,13 +307,16 @@ def test_OI_16_a_request_without_openid_is_refused(provider: Provider) -> None:
     """OIDC Core §3.1.2.1: scope MUST contain openid; unknown scopes are ignored."""
     _, client, browser = provider.enter()
     for scope in (None, "", "profile", "OPENID", "openidx"):
-        assert client.answer(browser.get(client.authorization_url(scope=scope), follow=False))["error"] in {"invalid_scope", "invalid_request"}
+        assert client.answer(browser.get(client.authorization_url(scope=scope), follow=False))["error"] in {
+            "invalid_scope",
+            "invalid_request",
+        }
     answer = client.log_in(browser, scope="unknown openid email offline_access")
     assert answer["scope"] == "openid"
 
 
 @pytest.mark.parametrize("name", ["state", "nonce", "client_id", "login_hint", "claims", "あ", "scope"])
-@pytest.mark.parametrize("value", ["\0", "\ud800", "\r\nX-Injected: 1", "あ" * 3000, "\U0001f600\"\\", "%"])
+@pytest.mark.parametrize("value", ["\0", "\ud800", "\r\nX-Injected: 1", "あ" * 3000, '\U0001f600"\\', "%"])
 def test_OI_16_no_byte_of_a_request_is_a_fault_of_ours(provider: Provider, name: str, value: str) -> None:
     """RFC 6749 §4.1.2.1, WB-22, trap A4: an answer or a refusal, never a 500, and never a header of the sender's making."""
     client = provider.application()
@@ -283,7 +324,9 @@ def test_OI_16_no_byte_of_a_request_is_a_fault_of_ours(provider: Provider, name:
     query = urlencode({**pairs(client.authorization_url(prompt="none")), name: value}, errors="surrogatepass")
     for answer in (
         browser.http.get(f"/oidc/authorize?{query}"),
-        browser.http.post("/oidc/authorize", content=query, headers={"Content-Type": "application/x-www-form-urlencoded"}),
+        browser.http.post(
+            "/oidc/authorize", content=query, headers={"Content-Type": "application/x-www-form-urlencoded"}
+        ),
         browser.http.get(f"/oidc/logout?{query}"),
     ):
         assert answer.status_code < 500, answer.text[-800:]

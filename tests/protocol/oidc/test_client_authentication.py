@@ -28,7 +28,12 @@ def basic(client_id: str, secret: str) -> dict[str, str]:
 
 def form(client: RelyingParty, code: str) -> dict[str, str]:
     """A redemption without any client authentication."""
-    return {"grant_type": "authorization_code", "code": code, "redirect_uri": client.redirect_uri, "code_verifier": client.verifier}
+    return {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": client.redirect_uri,
+        "code_verifier": client.verifier,
+    }
 
 
 @pytest.mark.parametrize("registered", METHODS)
@@ -61,7 +66,9 @@ def test_OA_14_two_methods_in_one_request(provider: Provider) -> None:
     both = {**form(client, code), "client_id": client.client_id, "client_secret": secret}
     answer = client.http.post("/oidc/token", data=both, headers=basic(client.client_id, secret))
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
-    answer = client.http.post("/oidc/token", data=form(client, code) | {"client_secret": ""}, headers=basic(client.client_id, secret))
+    answer = client.http.post(
+        "/oidc/token", data=form(client, code) | {"client_secret": ""}, headers=basic(client.client_id, secret)
+    )
     assert answer.status_code == 400
     assert client.redeem(code).status_code == 200
 
@@ -104,14 +111,23 @@ def test_OA_14_parameters_belong_in_the_body(provider: Provider) -> None:
     assert client.http.post("/oidc/token", data=full).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["grant_type", "code", "redirect_uri", "code_verifier", "client_id", "client_secret", "scope", 'x"あ'])
+@pytest.mark.parametrize(
+    "name", ["grant_type", "code", "redirect_uri", "code_verifier", "client_id", "client_secret", "scope", 'x"あ']
+)
 def test_OA_02_a_parameter_sent_twice_at_the_token_endpoint(provider: Provider, name: str) -> None:
     """RFC 6749 §3.2. The code is not spent."""
     _, client, browser = provider.enter(auth_method="client_secret_post")
     code = client.code(browser)
-    full = {**form(client, code), "client_id": client.client_id, "client_secret": client.secret or "", "scope": "openid"}
+    full = {
+        **form(client, code),
+        "client_id": client.client_id,
+        "client_secret": client.secret or "",
+        "scope": "openid",
+    }
     twice = urlencode([*full.items(), (name, full.get(name, "1")), *([] if name in full else [(name, "2")])])
-    answer = client.http.post("/oidc/token", content=twice, headers={"Content-Type": "application/x-www-form-urlencoded"})
+    answer = client.http.post(
+        "/oidc/token", content=twice, headers={"Content-Type": "application/x-www-form-urlencoded"}
+    )
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
     assert client.http.post("/oidc/token", data=full).status_code == 200
 
@@ -142,6 +158,8 @@ def test_OA_24_two_secrets_live_while_one_is_replaced(provider: Provider, at: At
     assert (works(second), works(third), works(fourth)) == (False, True, True)
     assert len({first, second, third, fourth}) == 4
     assert min(map(len, (first, second, third, fourth))) >= 43
-    row = provider.world.rows(select(Party.secret_digest, Party.old_secret_digest).where(Party.client_id == client.client_id))[0]
+    row = provider.world.rows(
+        select(Party.secret_digest, Party.old_secret_digest).where(Party.client_id == client.client_id)
+    )[0]
     assert [len(bytes(value)) for value in row] == [32, 32]
     assert provider.public().secret is None

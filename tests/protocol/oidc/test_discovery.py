@@ -52,7 +52,9 @@ def test_OA_28_every_advertised_value_works(provider: Provider) -> None:
     assert client.claims(tokens["id_token"])["sub"] == client.claims(other.log_in(browser)["id_token"])["sub"]
     for prompt in values("prompt_values_supported"):
         answer = browser.get(client.authorization_url(prompt=prompt), follow=False)
-        assert answer.headers["location"].startswith("/login?request=" if prompt in {"login", "select_account"} else client.redirect_uri)
+        assert answer.headers["location"].startswith(
+            "/login?request=" if prompt in {"login", "select_account"} else client.redirect_uri
+        )
     for acr in values("acr_values_supported"):
         assert client.code(browser, claims=f'{{"id_token":{{"acr":{{"essential":true,"value":"{acr}"}}}}}}')
     assert values("claim_types_supported") == ["normal"]
@@ -74,13 +76,29 @@ def test_OA_28_every_advertised_endpoint_answers_and_nothing_else(provider: Prov
     advertised = {urlsplit(v).path for k, v in data.items() if k.endswith(("_endpoint", "_uri"))}
     assert advertised == {"/oidc/authorize", "/oidc/token", "/oidc/userinfo", "/oidc/jwks", "/oidc/logout"}
     assert all(v.startswith(client.issuer + "/") for k, v in data.items() if k.endswith(("_endpoint", "_uri")))
-    routed = {rule.rule for rule in provider.app.url_map.iter_rules() if re.match(r"/(oidc|\.well-known|oauth|connect)", rule.rule)}
+    routed = {
+        rule.rule
+        for rule in provider.app.url_map.iter_rules()
+        if re.match(r"/(oidc|\.well-known|oauth|connect)", rule.rule)
+    }
     assert routed <= advertised
     good = {"/oidc/authorize": 403, "/oidc/token": 400, "/oidc/userinfo": 401, "/oidc/jwks": 200, "/oidc/logout": 200}
     for path, status in good.items():
         answer = client.http.post(path) if path == "/oidc/token" else client.http.get(path)
         assert answer.status_code == status, path
-    for path in ("introspect", "revoke", "par", "register", "device", "device_authorization", "check_session", "ciba", "scim", "authorize/", "token/x"):
+    for path in (
+        "introspect",
+        "revoke",
+        "par",
+        "register",
+        "device",
+        "device_authorization",
+        "check_session",
+        "ciba",
+        "scim",
+        "authorize/",
+        "token/x",
+    ):
         assert client.http.get(f"/oidc/{path}").status_code in {404, 405}, path
         assert client.http.post(f"/oidc/{path}").status_code in {404, 405}, path
     for path in ("oauth-authorization-server", "webfinger", "jwks.json", "ssf-configuration"):

@@ -38,7 +38,9 @@ def test_OA_03_s256_works_for_every_kind_of_client(provider: Provider, method: s
         NONE,
     ],
 )
-def test_OA_03_everything_weaker_is_refused_at_the_front_door(provider: Provider, method: str, extra: dict[str, str | None]) -> None:
+def test_OA_03_everything_weaker_is_refused_at_the_front_door(
+    provider: Provider, method: str, extra: dict[str, str | None]
+) -> None:
     """RFC 9700 §2.1.1, RFC 7636 §4.4.1, trap F14. Suite: fapi2 …-par-plain-pkce-rejected, …-par-ensure-pkce-required."""
     _, client, browser = provider.enter(auth_method=method)
     answer = client.answer(browser.get(client.authorization_url(**extra), follow=False))
@@ -55,7 +57,17 @@ def test_OA_03_the_verifier_must_fit(provider: Provider, method: str) -> None:
     client_verifier, bad = client.verifier, {"invalid_grant", "invalid_request"}
     code = client.code(browser)
     verifier = client.verifier
-    for wrong in ("x" * 43, verifier[:-1] + ("A" if verifier[-1] != "A" else "B"), verifier.swapcase(), challenge, client_verifier, "", "short", "あ" * 43, verifier + "\0"):
+    for wrong in (
+        "x" * 43,
+        verifier[:-1] + ("A" if verifier[-1] != "A" else "B"),
+        verifier.swapcase(),
+        challenge,
+        client_verifier,
+        "",
+        "short",
+        "あ" * 43,
+        verifier + "\0",
+    ):
         answer = client.redeem(code, code_verifier=wrong)
         assert (answer.status_code, answer.json()["error"] in bad) == (400, True), wrong
     missing = client.token(grant_type="authorization_code", code=code, redirect_uri=client.redirect_uri)

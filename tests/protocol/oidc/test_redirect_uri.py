@@ -75,7 +75,13 @@ def test_OA_01_anything_but_the_exact_string_is_a_page_and_never_a_redirect(prov
 
 
 def _form(client: RelyingParty, uri: str) -> dict[str, str]:
-    return {"response_type": "code", "client_id": client.client_id, "redirect_uri": uri, "scope": "openid", "prompt": "none"}
+    return {
+        "response_type": "code",
+        "client_id": client.client_id,
+        "redirect_uri": uri,
+        "scope": "openid",
+        "prompt": "none",
+    }
 
 
 def test_OA_01_the_exact_string_works_and_keeps_its_query(provider: Provider) -> None:
@@ -87,7 +93,9 @@ def test_OA_01_the_exact_string_works_and_keeps_its_query(provider: Provider) ->
     assert client.redeem(client.answer(answer)["code"]).status_code == 200
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb", "http://[::1]:8123/cb"])
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb", "http://[::1]:8123/cb"]
+)
 def test_OA_01_a_native_client_may_listen_on_any_loopback_port(provider: Provider, uri: str) -> None:
     """RFC 8252 §7.3. The code is bound to the port that was used: redeeming it with another one fails."""
     person = provider.somebody()
@@ -168,7 +176,13 @@ def test_OA_01_such_an_address_cannot_be_registered(uri: str, method: str) -> No
 
 def test_OA_33_native_applications_bring_a_claimed_address_or_a_scheme_with_a_dot(provider: Provider) -> None:
     """RFC 8252 §7.1, §8.4: a scheme without a dot can be anybody's; a custom scheme is a public client's, with PKCE."""
-    for scheme in ("jp.example.app:/cb", "jp.example.app://login/cb", "https://app.example/cb", "http://127.0.0.1/cb", "http://[::1]/cb"):
+    for scheme in (
+        "jp.example.app:/cb",
+        "jp.example.app://login/cb",
+        "https://app.example/cb",
+        "http://127.0.0.1/cb",
+        "http://[::1]/cb",
+    ):
         registry.check_registration(Registration("x", (scheme,), auth_method="none"), loopback=False)
     for scheme in ("myapp:/cb", "myapp://cb", "http://localhost/cb"):
         with pytest.raises(Invalid):
@@ -178,7 +192,9 @@ def test_OA_33_native_applications_bring_a_claimed_address_or_a_scheme_with_a_do
     person = provider.somebody()
     client = provider.public(redirect_uris=("jp.example.app:/cb",))
     browser = provider.browser(person)
-    without = client.answer(browser.get(client.authorization_url(code_challenge=None, code_challenge_method=None), follow=False))
+    without = client.answer(
+        browser.get(client.authorization_url(code_challenge=None, code_challenge_method=None), follow=False)
+    )
     assert without["error"] == "invalid_request"
     assert client.log_in(browser)["id_token"]
     posted = client.answer(browser.get(client.authorization_url(response_mode="form_post"), follow=False))

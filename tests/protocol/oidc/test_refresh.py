@@ -116,7 +116,9 @@ def test_OA_15_reuse_ends_the_family_and_its_app_session(provider: Provider, at:
     assert client.claims(call.form["logout_token"])["sid"] == client.claims(tokens["id_token"])["sid"]
     assert refreshed(other, elsewhere["refresh_token"])
     assert client.log_in(browser)["refresh_token"]
-    rows = provider.world.rows(select(TokenFamily.end_reason).where(TokenFamily.account_id == person.id, TokenFamily.ended_at.is_not(None)))
+    rows = provider.world.rows(
+        select(TokenFamily.end_reason).where(TokenFamily.account_id == person.id, TokenFamily.ended_at.is_not(None))
+    )
     assert [row[0] for row in rows] == ["refresh_reuse"]
 
 
@@ -169,7 +171,10 @@ def test_OA_16_the_life_of_a_family_is_absolute(provider: Provider, at: At) -> N
     manager = provider.person(role=Role.STORE_MANAGER)
     client, native = provider.application(offline_allowed=True), provider.public(offline_allowed=True)
     browser = provider.browser(manager)
-    token, rotating = client.log_in(browser, scope=OFFLINE)["refresh_token"], native.log_in(browser, scope=OFFLINE)["refresh_token"]
+    token, rotating = (
+        client.log_in(browser, scope=OFFLINE)["refresh_token"],
+        native.log_in(browser, scope=OFFLINE)["refresh_token"],
+    )
     for day in (10, 20, 29.99):
         at(day * 86400)
         refreshed(client, token)
@@ -291,8 +296,13 @@ def test_OI_14_the_id_token_of_a_refresh(provider: Provider, at: At) -> None:
     tokens = client.log_in(browser)
     at(300)
     browser.get("/login/step-up")
-    assert browser.submit(password=person.password).status_code < 400  # a later proof must not move the old token's auth_time
-    before, after = client.claims(tokens["id_token"]), client.claims(refreshed(client, tokens["refresh_token"])["id_token"])
+    assert (
+        browser.submit(password=person.password).status_code < 400
+    )  # a later proof must not move the old token's auth_time
+    before, after = (
+        client.claims(tokens["id_token"]),
+        client.claims(refreshed(client, tokens["refresh_token"])["id_token"]),
+    )
     for name in ("iss", "sub", "aud", "azp", "sid", "auth_time", "acr", "amr"):
         assert after[name] == before[name], name
     assert "nonce" not in after

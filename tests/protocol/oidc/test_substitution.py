@@ -50,7 +50,9 @@ class Places:
 
     def authorize(self, token: str) -> bool:
         """As id_token_hint of a silent request."""
-        answer = self.client.answer(self.browser.get(self.client.authorization_url(prompt="none", id_token_hint=token), follow=False))
+        answer = self.client.answer(
+            self.browser.get(self.client.authorization_url(prompt="none", id_token_hint=token), follow=False)
+        )
         assert answer.get("error") in {None, "invalid_request"}
         return "code" in answer
 
@@ -86,7 +88,14 @@ class Places:
 
 
 PLACES = {"userinfo", "authorize", "logout", "code", "refresh", "cookie", "secret"}
-BELONGS = {"access": {"userinfo"}, "id": {"authorize", "logout"}, "logout": set(), "receipt": set(), "refresh": {"refresh"}, "login cookie": {"cookie"}}
+BELONGS = {
+    "access": {"userinfo"},
+    "id": {"authorize", "logout"},
+    "logout": set(),
+    "receipt": set(),
+    "refresh": {"refresh"},
+    "login cookie": {"cookie"},
+}
 
 
 def test_OA_25_substitution_matrix(provider: Provider) -> None:
@@ -122,7 +131,9 @@ def forged(provider: Provider) -> tuple[Places, dict[str, dict[str, str]]]:
     return Places(provider, client, browser, person), {"id": tokens["id_token"], "access": tokens["access_token"]}  # type: ignore[return-value]
 
 
-def test_OA_25_the_token_does_not_choose_how_it_is_verified(provider: Provider, forged: tuple[Places, dict[str, str]]) -> None:
+def test_OA_25_the_token_does_not_choose_how_it_is_verified(
+    provider: Provider, forged: tuple[Places, dict[str, str]]
+) -> None:
     """RFC 8725 §3.1, §3.2, F20 (CVE-2026-27962, CVE-2026-28802): alg none, HMAC with the public key, a key in the header, an
     unknown `crit`, the other algorithm, an unknown kid, another typ. Each is refused as bearer and as hint."""
     places, genuine = forged
@@ -135,26 +146,47 @@ def test_OA_25_the_token_does_not_choose_how_it_is_verified(provider: Provider, 
         bad: dict[str, str] = {}
         for alg in ("none", "None", "nOnE", ""):
             bad[f"alg {alg!r}"] = f"{b64(json.dumps({**head, 'alg': alg}).encode())}.{body}."
-            bad[f"alg {alg!r}, signature kept"] = f"{b64(json.dumps({**head, 'alg': alg}).encode())}.{body}.{token.split('.')[2]}"
+            bad[f"alg {alg!r}, signature kept"] = (
+                f"{b64(json.dumps({**head, 'alg': alg}).encode())}.{body}.{token.split('.')[2]}"
+            )
         pem = ECKey.import_key(public).as_pem(private=False)
-        for name, secret in (("PEM", pem), ("JWK", json.dumps(public).encode()), ("JWK, compact", json.dumps(public, separators=(",", ":")).encode()), ("x", public["x"].encode())):
+        for name, secret in (
+            ("PEM", pem),
+            ("JWK", json.dumps(public).encode()),
+            ("JWK, compact", json.dumps(public, separators=(",", ":")).encode()),
+            ("x", public["x"].encode()),
+        ):
             signed = f"{b64(json.dumps({**head, 'alg': 'HS256'}).encode())}.{body}"
-            bad[f"HS256 with the public {name}"] = f"{signed}.{b64(hmac.new(secret, signed.encode(), hashlib.sha256).digest())}"
+            bad[f"HS256 with the public {name}"] = (
+                f"{signed}.{b64(hmac.new(secret, signed.encode(), hashlib.sha256).digest())}"
+            )
         own = mine.as_dict(private=False)
         bad["own key in the header"] = jwt.encode({**head, "jwk": own}, payload, mine, algorithms=["ES256"])
-        bad["own key in the header, no kid"] = jwt.encode({"alg": "ES256", "typ": head["typ"], "jwk": own}, payload, mine, algorithms=["ES256"])
+        bad["own key in the header, no kid"] = jwt.encode(
+            {"alg": "ES256", "typ": head["typ"], "jwk": own}, payload, mine, algorithms=["ES256"]
+        )
         bad["own key with our kid"] = jwt.encode(head, payload, mine, algorithms=["ES256"])
         bad["jku"] = jwt.encode({**head, "jku": "https://evil.example/jwks"}, payload, mine, algorithms=["ES256"])
         bad["unknown kid"] = jwt.encode({**head, "kid": "x"}, payload, mine, algorithms=["ES256"])
-        bad["symmetric"] = jwt.encode({**head, "alg": "HS256"}, payload, OctKey.import_key(b"x" * 32), algorithms=["HS256"])
+        bad["symmetric"] = jwt.encode(
+            {**head, "alg": "HS256"}, payload, OctKey.import_key(b"x" * 32), algorithms=["HS256"]
+        )
         signer = provider.app.extensions["sekisho"].signer
         with provider.app.app_context():
             for typ in (KINDS | {"jwt", "at+JWT", "", "secevent+jwt", "application/at+jwt"}) - {head["typ"]}:
                 bad[f"typ {typ}"] = signer.sign(payload, typ=typ, alg="ES256", now=clock.now())
-            bad["another issuer"] = signer.sign({**payload, "iss": "https://evil.example"}, typ=head["typ"], alg="ES256", now=clock.now())
-            bad["another audience"] = signer.sign({**payload, "aud": "rp_other"}, typ=head["typ"], alg="ES256", now=clock.now())
-            bad["several audiences"] = signer.sign({**payload, "aud": [payload["aud"], "x"]}, typ=head["typ"], alg="ES256", now=clock.now())
-            assert (places.userinfo if kind == "access" else places.authorize)(signer.sign(payload, typ=head["typ"], alg="ES256", now=clock.now()))
+            bad["another issuer"] = signer.sign(
+                {**payload, "iss": "https://evil.example"}, typ=head["typ"], alg="ES256", now=clock.now()
+            )
+            bad["another audience"] = signer.sign(
+                {**payload, "aud": "rp_other"}, typ=head["typ"], alg="ES256", now=clock.now()
+            )
+            bad["several audiences"] = signer.sign(
+                {**payload, "aud": [payload["aud"], "x"]}, typ=head["typ"], alg="ES256", now=clock.now()
+            )
+            assert (places.userinfo if kind == "access" else places.authorize)(
+                signer.sign(payload, typ=head["typ"], alg="ES256", now=clock.now())
+            )
         for name, token_ in bad.items():
             assert not places.userinfo(token_), (kind, name)
             assert not places.authorize(token_), (kind, name)

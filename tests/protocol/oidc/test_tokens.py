@@ -35,7 +35,10 @@ def test_OI_12_the_id_token(provider: Provider, at: At, alg: str) -> None:
     assert (header["typ"], header["alg"]) == ("JWT", alg)
     assert set(header) == {"typ", "alg", "kid"}
     assert isinstance(claims["aud"], str)
-    assert claims["at_hash"] == base64.urlsafe_b64encode(hashlib.sha256(tokens["access_token"].encode()).digest()[:16]).rstrip(b"=").decode()
+    assert (
+        claims["at_hash"]
+        == base64.urlsafe_b64encode(hashlib.sha256(tokens["access_token"].encode()).digest()[:16]).rstrip(b"=").decode()
+    )
     assert claims["aud"] == claims["azp"] == client.client_id
     assert (claims["iss"], claims["nonce"]) == (client.issuer, client.nonce)
     assert (claims["auth_time"], claims["iat"], claims["exp"]) == (begin, begin + 30, begin + 330)
@@ -65,7 +68,10 @@ def test_OI_12_two_stores_and_nobody_elses_functions(provider: Provider) -> None
     browser = provider.browser(person)
     provider.application(functions=("stock.count",)).log_in(browser)
     claims = provider.verified(client.log_in(browser)["id_token"])[1]
-    assert claims["stores"] == [{"code": "S1", "name": "S1店", "role": "staff"}, {"code": "S2", "name": "S2店", "role": "store_manager"}]
+    assert claims["stores"] == [
+        {"code": "S1", "name": "S1店", "role": "staff"},
+        {"code": "S2", "name": "S2店", "role": "store_manager"},
+    ]
     assert claims["functions"] == ["points.view"]
     assert "email" not in claims
 
@@ -99,7 +105,12 @@ def test_OA_17_an_offline_token_names_its_family(provider: Provider) -> None:
 
 def test_OA_17_a_longer_life_refuses_to_start(tmp_path: Path) -> None:
     """D3: the number is the residual that a receipt prints. Settings, so no database."""
-    for name, value in (("access_token_s", 301), ("code_s", 61), ("refresh_grace_s", 11), ("family_life_s", 30 * 86400 + 1)):
+    for name, value in (
+        ("access_token_s", 301),
+        ("code_s", 61),
+        ("refresh_grace_s", 11),
+        ("family_life_s", 30 * 86400 + 1),
+    ):
         with pytest.raises(RefusedToStart, match=name.upper()):
             Settings.from_env(root_key="x", pepper_file=tmp_path / "p", environment="development", **{name: value})
 
@@ -119,7 +130,9 @@ def test_OI_11_userinfo(provider: Provider) -> None:
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"].startswith("application/json")
         assert answer.headers["cache-control"] == "no-store"
-        assert answer.json() == {k: claims[k] for k in ("sub", "name", "preferred_username", "locale", "company", "stores", "functions")}
+        assert answer.json() == {
+            k: claims[k] for k in ("sub", "name", "preferred_username", "locale", "company", "stores", "functions")
+        }
     bare = client.log_in(browser, scope="openid")
     assert set(client.userinfo(bare["access_token"]).json()) == {"sub", "company", "stores", "functions"}
 
@@ -142,7 +155,11 @@ def test_OI_11_userinfo_refuses_everything_else(provider: Provider) -> None:
         assert "sub" not in answer.json()
     twice = client.http.post("/oidc/userinfo", headers=bearer, data={"access_token": token})
     assert (twice.status_code, twice.json()["error"]) == (400, "invalid_request")
-    doubled = client.http.post("/oidc/userinfo", content=f"access_token={token}&access_token={token}", headers={"Content-Type": "application/x-www-form-urlencoded"})
+    doubled = client.http.post(
+        "/oidc/userinfo",
+        content=f"access_token={token}&access_token={token}",
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+    )
     assert doubled.status_code == 400
 
 
@@ -168,7 +185,9 @@ def test_OI_11_userinfo_after_the_cut(provider: Provider, scope: str) -> None:
     tokens, code = client.log_in(browser, scope=scope), client.code(browser)
     assert tokens["scope"] == scope
     with provider.app.app_context(), transaction() as session:
-        cascade.revoke(session, Target(Scope.ACCOUNT, manager.id), Order(Reason.LEFT, Door.CLI), actor=CLI, now=clock.now())
+        cascade.revoke(
+            session, Target(Scope.ACCOUNT, manager.id), Order(Reason.LEFT, Door.CLI), actor=CLI, now=clock.now()
+        )
     assert client.userinfo(tokens["access_token"]).status_code == 401
     assert client.refresh(tokens["refresh_token"]).json()["error"] == "invalid_grant"
     assert client.redeem(code).json()["error"] == "invalid_grant"

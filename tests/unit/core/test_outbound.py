@@ -32,6 +32,8 @@ from tests.fakes.rp import Peer
 
 PUBLIC = Rules(loopback=False, ports=frozenset({443, 8443}))
 DEMO = Rules(loopback=True, ports=frozenset({443, 8443}))
+#: made once: reading the system's authorities takes a fifth of a second
+TLS = ssl.create_default_context()
 PUBLIC_ADDRESS = "93.184.216.34"
 
 REFUSED = [
@@ -80,13 +82,13 @@ def test_WB_20_corpus_of_forms() -> None:
     let_through = []
     for url in REFUSED:
         try:
-            HttpOutbound(PUBLIC).check(url)
+            HttpOutbound(PUBLIC, TLS).check(url)
         except Refused:
             continue
         let_through.append(url)
     assert not let_through
     for url in ACCEPTED:
-        HttpOutbound(PUBLIC).check(url)
+        HttpOutbound(PUBLIC, TLS).check(url)
 
 
 LOOPBACK_FORMS = [
@@ -97,9 +99,9 @@ LOOPBACK_FORMS = [
 @pytest.mark.parametrize("url", LOOPBACK_FORMS)
 def test_WB_20_loopback_and_http_only_while_the_issuer_is_loopback(url: str) -> None:
     """The demo may call itself; an https issuer may not, and there is no other switch."""
-    HttpOutbound(DEMO).check(url)
+    HttpOutbound(DEMO, TLS).check(url)
     with pytest.raises(Refused):
-        HttpOutbound(PUBLIC).check(url)
+        HttpOutbound(PUBLIC, TLS).check(url)
 
 
 def test_WB_20_a_loopback_issuer_opens_nothing_else() -> None:
@@ -107,7 +109,7 @@ def test_WB_20_a_loopback_issuer_opens_nothing_else() -> None:
     for url in ("http://rp.example/", "http://10.0.0.1/", "https://10.0.0.1/", "http://169.254.169.254/", "https://[::ffff:127.0.0.1]/",
                 "http://0.0.0.0/", "http://2130706433/", "http://localhost.rp.example/", "http://user@localhost/", "https://rp.example:22/"):  # fmt: skip
         with pytest.raises(Refused):
-            HttpOutbound(DEMO).check(url)
+            HttpOutbound(DEMO, TLS).check(url)
 
 
 def test_WB_20_rules_come_from_the_issuer_and_the_allow_list() -> None:
@@ -184,7 +186,7 @@ def test_WB_20_a_public_name_with_an_inner_address(resolver: Resolver) -> None:
         for answer in ([address], [PUBLIC_ADDRESS, address], [address, PUBLIC_ADDRESS]):
             resolver.answers["evil.example"] = [answer]
             with pytest.raises(Refused):
-                HttpOutbound(PUBLIC).post("https://evil.example/x", b"", headers={})
+                HttpOutbound(PUBLIC, TLS).post("https://evil.example/x", b"", headers={})
     assert resolver.dialled == [], "somebody was connected to"
 
 
@@ -192,12 +194,12 @@ def test_WB_20_rebinding_name_server(resolver: Resolver) -> None:
     """Public at the first question, loopback at the second: there is no second question, and what was judged is dialled."""
     resolver.answers["evil.example"] = [[PUBLIC_ADDRESS], ["127.0.0.1"]]
     with pytest.raises(Unreachable) as found:
-        HttpOutbound(PUBLIC).post("https://evil.example/x", b"", headers={})
+        HttpOutbound(PUBLIC, TLS).post("https://evil.example/x", b"", headers={})
     assert found.value.kind == "network"
     assert resolver.asked == ["evil.example"]
     assert resolver.dialled == [(PUBLIC_ADDRESS, 443)]
     with pytest.raises(Refused):  # the next attempt asks anew, is told the truth, and goes nowhere
-        HttpOutbound(PUBLIC).post("https://evil.example/x", b"", headers={})
+        HttpOutbound(PUBLIC, TLS).post("https://evil.example/x", b"", headers={})
     assert len(resolver.dialled) == 1
 
 
@@ -205,7 +207,7 @@ def test_WB_20_the_judged_address_gets_the_name_as_host(resolver: Resolver) -> N
     """Connected to the address, asked for the name: a peer behind a shared address still finds itself."""
     with Peer(rp.ok) as peer:
         resolver.answers["points.localhost"] = [["127.0.0.1"], ["10.0.0.1"]]
-        answer = HttpOutbound(DEMO).post(
+        answer = HttpOutbound(DEMO, TLS).post(
             f"http://points.localhost:{peer.port}/x?y=1", b"a=b", headers={"Content-Type": "text/plain"}
         )
         assert answer.status == 200
@@ -219,11 +221,11 @@ def test_LO_08_a_dead_first_address_does_not_cost_the_second_its_chance(resolver
     """One of two addresses answers: it is found. Of a hundred, four are tried."""
     with Peer(rp.ok) as peer:
         resolver.answers["a.localhost"] = [["::1", "127.0.0.1"]]
-        assert HttpOutbound(DEMO).post(f"http://a.localhost:{peer.port}/", b"", headers={}).status == 200
+        assert HttpOutbound(DEMO, TLS).post(f"http://a.localhost:{peer.port}/", b"", headers={}).status == 200
     resolver.dialled.clear()
     resolver.answers["many.example"] = [[f"93.184.216.{n}" for n in range(1, 101)]]
     with pytest.raises(Unreachable):
-        HttpOutbound(PUBLIC).post("https://many.example/", b"", headers={})
+        HttpOutbound(PUBLIC, TLS).post("https://many.example/", b"", headers={})
     assert len(resolver.dialled) == MAX_ADDRESSES
 
 
@@ -244,7 +246,7 @@ def test_LO_08_names_that_do_not_resolve(resolver: Resolver, monkeypatch: pytest
     started = time.monotonic()
     for host in ("nowhere.example", f"{'a' * 80}.example", "empty.example", "silent.example"):
         with pytest.raises(Unreachable) as found:
-            HttpOutbound(PUBLIC, total_s=0.4).post(f"https://{host}/", b"", headers={})
+            HttpOutbound(PUBLIC, TLS, total_s=0.4).post(f"https://{host}/", b"", headers={})
         assert found.value.kind == "dns"
     never.set()
     assert time.monotonic() - started < 2
@@ -259,7 +261,7 @@ def test_LO_08_redirects_are_answers_and_not_followed() -> None:
         for location in (inside.url, "/login", "//127.0.0.1/"):
             for code in (301, 302, 303, 307, 308):
                 peer.behaviour = rp.status(code, Location=location)
-                assert HttpOutbound(DEMO).post(peer.url, b"logout_token=x", headers={}).status == code
+                assert HttpOutbound(DEMO, TLS).post(peer.url, b"logout_token=x", headers={}).status == code
         assert inside.calls == []
         assert {call.method for call in peer.calls} == {"POST"}
         assert len(peer.calls) == 15
@@ -272,14 +274,14 @@ def test_LO_08_slow_peers_meet_one_deadline() -> None:
             peer.behaviour = behaviour
             started = time.monotonic()
             with pytest.raises(Unreachable) as found:
-                HttpOutbound(DEMO, total_s=0.7).post(peer.url, b"x", headers={})
+                HttpOutbound(DEMO, TLS, total_s=0.7).post(peer.url, b"x", headers={})
             assert time.monotonic() - started < 3, behaviour
             assert found.value.kind in ({"protocol", "timeout"} if behaviour is rp.flood_of_headers else {"timeout"})
 
 
 def test_LO_08_the_limits_of_the_product() -> None:
     """What ships: 10 s for everything, 64 KiB of an answer."""
-    assert HttpOutbound(PUBLIC).total_s == 10.0
+    assert HttpOutbound(PUBLIC, TLS).total_s == 10.0
     assert MAX_BODY == 64 * 1024
 
 
@@ -290,11 +292,11 @@ def test_LO_08_size_cap() -> None:
         handler.connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_BODY + 1))
 
     with Peer(rp.status(200, b"x" * MAX_BODY)) as peer:
-        assert len(HttpOutbound(DEMO).post(peer.url, b"", headers={}).body) == MAX_BODY
+        assert len(HttpOutbound(DEMO, TLS).post(peer.url, b"", headers={}).body) == MAX_BODY
         for behaviour in (rp.status(200, b"x" * (MAX_BODY + 1)), rp.big(), unannounced):
             peer.behaviour = behaviour
             with pytest.raises(Unreachable) as found:
-                HttpOutbound(DEMO).post(peer.url, b"", headers={})
+                HttpOutbound(DEMO, TLS).post(peer.url, b"", headers={})
             assert found.value.kind == "too_large"
 
 
@@ -304,10 +306,10 @@ def test_LO_08_broken_peers_are_named() -> None:
         for behaviour, kind in ((rp.no_http, {"protocol"}), (rp.hang_up, {"protocol", "network"})):
             peer.behaviour = behaviour
             with pytest.raises(Unreachable) as found:
-                HttpOutbound(DEMO).post(peer.url, b"", headers={})
+                HttpOutbound(DEMO, TLS).post(peer.url, b"", headers={})
             assert found.value.kind in kind
     with pytest.raises(Unreachable) as found:
-        HttpOutbound(DEMO).post(f"http://127.0.0.1:{rp.closed_port()}/", b"", headers={})
+        HttpOutbound(DEMO, TLS).post(f"http://127.0.0.1:{rp.closed_port()}/", b"", headers={})
     assert found.value.kind == "network"
 
 
@@ -316,7 +318,7 @@ def test_WB_20_no_proxy_and_no_cookies_from_the_environment(monkeypatch: pytest.
     with Peer(rp.ok) as proxy, Peer(rp.status(200, Set_Cookie="a=b")) as peer:
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-        client = HttpOutbound(DEMO)
+        client = HttpOutbound(DEMO, TLS)
         for _ in range(2):
             assert client.post(peer.url, b"", headers={}).status == 200
         assert proxy.calls == []
@@ -438,6 +440,6 @@ def test_LO_08_tls_failures_are_named(
 def test_LO_08_https_to_a_plain_server() -> None:
     """A server that speaks no TLS gets not a byte of the request."""
     with Peer(rp.ok) as peer, pytest.raises(Unreachable) as found:
-        HttpOutbound(DEMO, total_s=2).post(f"https://127.0.0.1:{peer.port}/", b"logout_token=x", headers={})
+        HttpOutbound(DEMO, TLS, total_s=2).post(f"https://127.0.0.1:{peer.port}/", b"logout_token=x", headers={})
     assert found.value.kind in {"tls", "timeout"}
     assert peer.calls == []
