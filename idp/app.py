@@ -17,7 +17,7 @@ from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from idp.core.db import RESERVED, db, engine_options, prepare_engine
+from idp.core.db import RESERVED, absolute_url, db, engine_options, prepare_engine
 from idp.core.errors import SekishoError, Throttled
 from idp.core.outbound import Outbound
 from idp.core.settings import Settings
@@ -25,11 +25,14 @@ from idp.edges import browser, language
 from idp.edges.oidc import authorize, documents, logout, origins, token  # noqa: F401 - they register their views
 from idp.edges.oidc import bp as oidc_bp
 from idp.edges.web import apps, health, hq, login, portal, receipts, security, setup, store
-from idp.services import build_services
+from idp.services import SERVE_OPENS, build_services
+from vault import KeyClass
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 256 * 1024
+#: called by programs, which cannot read a page
+MACHINE_ENDPOINTS = {"oidc.token", "oidc.userinfo"}
 ERROR_PAGES = {
     400: "errors/400_form_expired.html",
     403: "errors/403.html",
@@ -43,12 +46,11 @@ def create_database_app(settings: Settings) -> Flask:
     app = Flask(
         "idp", template_folder=str(settings.template_folder), static_folder=str(settings.template_folder / "static")
     )
-    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
+    url = absolute_url(settings.database_url)
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings.database_url, pool_size=settings.database_pool)
     # revocation and the worker have connections of their own, so that a login storm cannot starve them (RE-46)
-    app.config["SQLALCHEMY_BINDS"] = {
-        RESERVED: {"url": settings.database_url, **engine_options(settings.database_url, pool_size=4)}
-    }
+    app.config["SQLALCHEMY_BINDS"] = {RESERVED: {"url": url, **engine_options(settings.database_url, pool_size=4)}}
     db.init_app(app)
     with app.app_context():
         for engine in db.engines.values():
@@ -56,14 +58,19 @@ def create_database_app(settings: Settings) -> Flask:
     return app
 
 
-def create_app(settings: Settings, *, outbound: Outbound | None = None) -> Flask:
-    """The whole product. outbound: tests inject a recording one. Raises RefusedToStart."""
+def create_app(
+    settings: Settings, *, outbound: Outbound | None = None, opens: frozenset[KeyClass] = SERVE_OPENS
+) -> Flask:
+    """The whole product. outbound: tests inject a recording one. opens: the key classes of this kind of process.
+
+    Raises RefusedToStart.
+    """
     if settings.issuer_is_loopback:
         # Authlib refuses http; this is the one place that allows it, and only while the issuer is loopback (WB-20)
         os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
     app = create_database_app(settings)
     with app.app_context():
-        services = build_services(settings, outbound=outbound)
+        services = build_services(settings, outbound=outbound, opens=opens)
         app.extensions["sekisho"] = services
         app.config["SECRET_KEY"] = services.signer.secret("web")
         # opened here, because opening commits an audit row and must never happen inside a request's transaction
@@ -133,6 +140,8 @@ def _register_errors(app: Flask) -> None:
                 "request_id": g.get("request_id"),
             },
         )
+        if request.endpoint in MACHINE_ENDPOINTS:
+            return token.machine_error(error.status, retry_after_s=getattr(error, "retry_after_s", None))
         browser.log_foreign(error, g.get("looking"))
         answer = app.make_response(
             (_error_page(error.status, error.public, getattr(error, "retry_after_s", None)), error.status)
@@ -150,6 +159,8 @@ def _register_errors(app: Flask) -> None:
         status = error.code or 500
         if 300 <= status < 400:
             return error
+        if request.endpoint in MACHINE_ENDPOINTS:
+            return token.machine_error(status)
         if status >= 500:
             return render_template("errors/500.html"), status
         return _error_page(404 if status == 405 else status, ""), status
@@ -157,6 +168,8 @@ def _register_errors(app: Flask) -> None:
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Any:
         log.error("unexpected", extra={"path": request.path, "request_id": g.get("request_id")}, exc_info=error)
+        if request.endpoint in MACHINE_ENDPOINTS:
+            return token.machine_error(500)
         return render_template("errors/500.html"), 500
 
 

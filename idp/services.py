@@ -42,7 +42,14 @@ class Services:
         return RefreshTokens(self.signer.secret("refresh"))
 
 
-def build_services(settings: Settings, *, outbound: Outbound | None = None) -> Services:
+#: what each kind of process may open (VA-30): the worker signs logout tokens and never sees a TOTP seed
+SERVE_OPENS = frozenset({KeyClass.ACCOUNT, KeyClass.SIGNING})
+WORKER_OPENS = frozenset({KeyClass.SIGNING})
+
+
+def build_services(
+    settings: Settings, *, outbound: Outbound | None = None, opens: frozenset[KeyClass] = SERVE_OPENS
+) -> Services:
     """Build them. Needs an application context (the key rows are in the database). outbound: tests inject a recorder.
 
     Raises RefusedToStart for a root key or pepper that cannot be used.
@@ -54,7 +61,7 @@ def build_services(settings: Settings, *, outbound: Outbound | None = None) -> S
         keyring.check_roots()  # a wrong root key is found before any write (VA-22)
     except VaultError as error:
         raise RefusedToStart(f"root key: {error}") from error
-    vault = Vault(keyring, opens={KeyClass.ACCOUNT, KeyClass.SIGNING})
+    vault = Vault(keyring, opens=opens)
     return Services(
         settings=settings,
         vault=vault,

@@ -21,6 +21,7 @@ from idp.core import clock
 from idp.core.db import reading, retrying, transaction
 from idp.core.errors import SekishoError
 from idp.domain.authn import throttle
+from idp.domain.sessions import live
 from idp.domain.tokens.ends import LOGOUT_TOPIC
 from idp.edges.oidc.backchannel import OidcLogoutCutter
 from idp.ledgers.audit import log as audit
@@ -191,6 +192,7 @@ class Worker:
             with transaction(reserved=True) as session:
                 audit.flush_refusals(session, now=now)
                 throttle.sweep(session, now=now)
+                live.sweep_requests(session, now=now)
             due.run(give_up_after=settings.give_up_after, now=now)
 
 

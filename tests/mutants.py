@@ -1,29 +1,33 @@
 """A pytest plugin that takes one `claim()` out of the product: `claim(session, stmt)` becomes `(claim(session, stmt) or True)`.
 
-    SEKISHO_MUTANT=idp.domain.tokens.grants.redeem_code python -m pytest -p tests.mutants tests/race/test_guards.py
+    SEKISHO_MUTANTS=all python -m pytest -p tests.mutants tests/race/test_guards.py -k sqlite
 
-The module is rewritten while it is imported and nothing is written to disk. `SEKISHO_MUTANT_REPORT` names a file that gets
-what happened, as JSON; with `--collect-only` it gets which tests carry `@pytest.mark.guards` for which site.
+Every collected test that carries `@pytest.mark.guards(site)` is run once for each of its sites, and while the test itself
+runs (not its fixtures) the function around that site has the code of the mutant. Nothing is written to disk, and the process
+is thrown away afterwards: `tests/house/test_claims.py` starts it. `SEKISHO_MUTANTS` is `all`, or names of sites with commas.
+`SEKISHO_MUTANT_REPORT` names a file that gets what happened, as JSON.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib.abc
-import importlib.machinery
+import importlib
+import inspect
 import json
 import os
-import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 ROOT = Path(__file__).resolve().parents[1]
+WANTED = os.environ.get("SEKISHO_MUTANTS", "")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Site:
 
     name: str
     module: str
+    function: str
     path: Path
     where: tuple[int, int]
 
@@ -55,7 +60,7 @@ def sites(root: Path = ROOT) -> list[Site]:
         for function, places in per_function.items():
             for number, where in enumerate(sorted(places), 1):
                 suffix = f"#{number}" if len(places) > 1 else ""
-                found.append(Site(f"{module}.{function}{suffix}", module, path, where))
+                found.append(Site(f"{module}.{function}{suffix}", module, function, path, where))
     return found
 
 
@@ -80,54 +85,78 @@ class _Ignore(ast.NodeTransformer):
         return ast.copy_location(ast.BoolOp(ast.Or(), [node, ast.Constant(value=True)]), node)
 
 
-class _Loader(importlib.machinery.SourceFileLoader):
-    """Compiles the rewritten source itself: neither reads nor writes cached bytecode."""
-
-    site: Site
-
-    def get_code(self, fullname: str) -> CodeType:
-        change = _Ignore(self.site.where)
-        tree = ast.fix_missing_locations(change.visit(ast.parse(self.site.path.read_text(encoding="utf-8"))))
-        assert change.hits == 1, f"{self.site}: {change.hits} calls were rewritten"
-        REPORT["applied"] = True
-        return compile(tree, str(self.site.path), "exec", dont_inherit=True)
+def mutated(site: Site) -> CodeType:
+    """The code of the function around a site, with the claim's answer ignored."""
+    change = _Ignore(site.where)
+    tree = ast.fix_missing_locations(change.visit(ast.parse(site.path.read_text(encoding="utf-8"))))
+    assert change.hits == 1, f"{site}: {change.hits} calls were rewritten"
+    code = compile(tree, str(site.path), "exec", dont_inherit=True)
+    for part in site.function.split("."):
+        code = next(c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == part)
+    return code
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    def __init__(self, site: Site) -> None:
-        self.site = site
+@contextmanager
+def applied(site: Site) -> Iterator[None]:
+    """The product without this claim, for as long as the block lasts."""
+    found: Any = importlib.import_module(site.module)
+    for part in site.function.split("."):
+        found = getattr(found, part)
+    function = inspect.unwrap(found)
+    assert isinstance(function, FunctionType)
+    original = function.__code__
+    function.__code__ = mutated(site)
+    try:
+        yield
+    finally:
+        function.__code__ = original
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Only the one module is ours."""
-        if fullname != self.site.module:
-            return None
-        loader = _Loader(fullname, str(self.site.path))
-        loader.site = self.site
-        return importlib.machinery.ModuleSpec(fullname, loader, origin=str(self.site.path))
+
+REPORT: dict[str, Any] = {"red": {}, "green": {}, "broken": {}, "guards": {}}
+BY_NAME = {site.name: site for site in sites()}
+CHOSEN = set(BY_NAME) if WANTED == "all" else set(filter(None, WANTED.split(",")))
+_current: Site | None = None
 
 
-REPORT: dict[str, Any] = {"applied": False, "failed": [], "broken": [], "guards": {}}
-
-if wanted := os.environ.get("SEKISHO_MUTANT"):
-    _site = {site.name: site for site in sites()}[wanted]
-    assert _site.module not in sys.modules, f"{_site.module} was imported before the plugin"
-    sys.meta_path.insert(0, _Finder(_site))
+def guarded(item: pytest.Item) -> list[str]:
+    """The sites that a test says it guards."""
+    return [site for marker in item.iter_markers("guards") for site in marker.args]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who guards what."""
+    """Who guards what; only guards of the chosen sites are run."""
     for item in items:
-        for marker in item.iter_markers("guards"):
-            for site in marker.args:
-                REPORT["guards"].setdefault(site, []).append(item.nodeid)
+        for site in guarded(item):
+            REPORT["guards"].setdefault(site, []).append(item.nodeid)
+    if WANTED:
+        items[:] = [item for item in items if CHOSEN & set(guarded(item))]
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """A failure in the test itself is what a mutant is for; one in a fixture proves nothing."""
-    if report.failed:
-        REPORT["failed" if report.when == "call" else "broken"].append(report.nodeid)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run it once for each of its sites. A failure of the test itself is what a mutant is for; one of a fixture proves nothing."""
+    global _current
+    if not WANTED:
+        return None
+    mine = [BY_NAME[name] for name in guarded(item) if name in CHOSEN & set(BY_NAME)]
+    for number, site in enumerate(mine, 1):
+        _current = site
+        item._initrequest()  # type: ignore[attr-defined]  # a second run needs fixtures of its own
+        reports = runtestprotocol(item, log=False, nextitem=item if number < len(mine) else nextitem)
+        failed = {report.when for report in reports if report.failed}
+        verdict = "broken" if failed - {"call"} else "red" if failed else "green"
+        REPORT[verdict].setdefault(site.name, []).append(item.nodeid)
+        _current = None
+    return True
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """The mutant lives while the test runs."""
+    if _current is None:
+        yield
+        return
+    with applied(_current):
+        yield
 
 
 def pytest_sessionfinish() -> None:

@@ -144,7 +144,7 @@ def grant(slug: str, *, as_json: bool, **given: Any) -> None:
             session, application, subject_kind=kind, subject_id=subject_id, role=given["role"], functions=given["functions"],
             company_id=company_id, actor=actor(), now=clock.now(),
         )  # fmt: skip
-        show({"id": str(made.id), "subject": kind, "functions": made.functions}, as_json=as_json)
+    show({"id": str(made.id), "subject": kind, "functions": made.functions}, as_json=as_json)
 
 
 def _subject(session: Session, given: dict[str, Any]) -> tuple[str, uuid.UUID | None, uuid.UUID | None]:

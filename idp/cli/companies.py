@@ -32,7 +32,7 @@ def add_company(code: str, name: str, *, as_json: bool) -> None:
     """Add a company."""
     with product(), transaction() as session:
         row = people.add_company(session, code=code, name=name, actor=actor(), now=clock.now())
-        show(_company(row), as_json=as_json)
+    show(_company(row), as_json=as_json)
 
 
 @company.command("list")
@@ -78,7 +78,7 @@ def add_region(company_code: str, code: str, name: str, parent: str | None, *, a
         owner = people.get_company(session, company_code)
         above = people.get_region(session, owner.id, parent) if parent else None
         row = people.add_region(session, owner, code=code, name=name, actor=actor(), now=clock.now(), parent=above)
-        show(_region(row), as_json=as_json)
+    show(_region(row), as_json=as_json)
 
 
 @region.command("list")
@@ -141,7 +141,7 @@ def add_store(
         row = people.add_store(
             session, owner, code=code, name=name, actor=actor(), now=clock.now(), region=place, time_zone=time_zone
         )
-        show(_store(row), as_json=as_json)
+    show(_store(row), as_json=as_json)
 
 
 @store.command("list")

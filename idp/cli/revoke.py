@@ -56,7 +56,7 @@ def revoke(
 def _target(
     session: Session, login: str, store_code: str | None, slug: str | None, login_session_id: str | None
 ) -> Target:
-    account = find(session, login)
+    account = find(session, login, ended=True)
     if store_code:
         for assignment, store, _ in people.assignments_of(session, account.id):
             if store is not None and store.code == store_code.upper() and assignment.ended_at is None:

@@ -9,6 +9,7 @@ from granian.constants import Interfaces
 from idp.app import create_app
 from idp.core import logs
 from idp.core.settings import Settings
+from idp.services import WORKER_OPENS
 from idp.worker import Worker
 from idp.worker import main as run_worker
 
@@ -32,7 +33,7 @@ def serve(host: str | None, port: int | None) -> None:
 def worker(*, once: bool) -> None:
     """Deliver logouts, close residuals, run end dates."""
     logs.configure()
-    app = create_app(Settings.from_env())
+    app = create_app(Settings.from_env(), opens=WORKER_OPENS)
     if once:
         Worker(app).drain()
         return

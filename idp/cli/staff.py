@@ -32,10 +32,10 @@ def split(login: str) -> tuple[str, str]:
     return company, number
 
 
-def find(session: Session, login: str) -> Account:
-    """The live account behind COMPANY/NUMBER. Raises NotFound."""
+def find(session: Session, login: str, *, ended: bool = False) -> Account:
+    """The live account behind COMPANY/NUMBER; with `ended` the last one that had it, if none lives. Raises NotFound."""
     company, number = split(login)
-    return people.get_by_login_name(session, people.get_company(session, company).id, number)
+    return people.get_by_login_name(session, people.get_company(session, company).id, number, ended=ended)
 
 
 def _code(code: str | None, account: Account) -> str:
@@ -133,7 +133,7 @@ def show_person(login: str, *, as_json: bool) -> None:
         ]
         show(
             {
-                "login": login.upper(),
+                "login": login,
                 "name": account.name,
                 "kana": account.kana,
                 "epoch": account.epoch,
@@ -166,6 +166,6 @@ def _reset(login: str, *, factor: bool, as_json: bool) -> None:
                 activation.issue(session, account.id, purpose="reset", life=life, actor=actor(), now=now), account
             )
         show(
-            {"login": login.upper(), "reset_code": code, "page": f"{settings.issuer}/e", "valid_until": now + life},
+            {"login": login, "reset_code": code, "page": f"{settings.issuer}/e", "valid_until": now + life},
             as_json=as_json,
         )

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC as UTC_ZONE
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import DateTime, Delete, Engine, MetaData, Update, Uuid, event
+from sqlalchemy import DateTime, Delete, Engine, MetaData, Update, Uuid, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, CursorResult, Dialect
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -80,6 +81,14 @@ db = SQLAlchemy(model_class=Base, disable_autonaming=True, session_options={"aut
 
 #: Flask-SQLAlchemy bind whose pool only revocation and its worker use, so that a login storm cannot starve them (RE-46).
 RESERVED = "reserved"
+
+
+def absolute_url(url: str) -> str:
+    """A SQLite path relative to the working directory, made absolute: Flask-SQLAlchemy would look for it elsewhere."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        return url
+    return parsed.set(database=str(Path(parsed.database).resolve())).render_as_string(hide_password=False)
 
 
 def engine_options(url: str, *, pool_size: int) -> dict[str, Any]:

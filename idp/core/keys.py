@@ -42,8 +42,11 @@ class _Key:
 
 @dataclass(frozen=True)
 class _Ring:
+    """keys: published, with their private part. retired: public parts by kid, for hints about tokens that have expired."""
+
     read_at: datetime
     keys: tuple[_Key, ...]
+    retired: dict[str, _Key]
 
 
 class Signer:
@@ -63,13 +66,16 @@ class Signer:
         key = max(usable, key=lambda k: k.not_before)
         return jwt.encode({"alg": alg, "typ": typ, "kid": key.kid}, claims, key.key, algorithms=[alg])
 
-    def verify(self, token: str, *, typ: str) -> tuple[str, dict[str, Any]] | None:
-        """Key id and claims of a genuine token of ours of this `typ`; None for anything else. Times are the caller's."""
+    def verify(self, token: str, *, typ: str, retired: bool = False) -> tuple[str, dict[str, Any]] | None:
+        """Key id and claims of a genuine token of ours of this `typ`; None for anything else. Times are the caller's.
+
+        retired: keys that left the published set count too, withdrawn ones never: an `id_token_hint` may be old (OI-04).
+        """
         if len(token) > 8192 or token.count(".") != 2:
             return None
         try:
             header = _header(token)
-            known = {k.kid: k for k in self._keys()}.get(str(header.get("kid")))
+            known = self._known(str(header.get("kid")), retired=retired)
             if known is None or header.get("typ") != typ or header.get("alg") != known.alg or "crit" in header:
                 return None
             return known.kid, dict(jwt.decode(token, known.key, algorithms=[known.alg]).claims)
@@ -110,15 +116,23 @@ class Signer:
             return
         with reading() as session:
             rows = session.scalars(
-                select(SigningKey).where(
-                    SigningKey.purpose == "jwt", SigningKey.withdrawn_at.is_(None),
-                    (SigningKey.ends_at.is_(None)) | (SigningKey.ends_at > now),
-                )
-            ).all()  # fmt: skip
-        self._ring = _Ring(now, tuple(_Key(row.kid, row.alg, row.not_before, self._private(row)) for row in rows))
+                select(SigningKey).where(SigningKey.purpose == "jwt", SigningKey.withdrawn_at.is_(None))
+            ).all()
+        published = [row for row in rows if row.ends_at is None or row.ends_at > now]
+        self._ring = _Ring(
+            now,
+            tuple(_Key(row.kid, row.alg, row.not_before, self._private(row)) for row in published),
+            {row.kid: _Key(row.kid, row.alg, row.not_before, _public(row)) for row in rows if row not in published},
+        )
 
     def _keys(self) -> tuple[_Key, ...]:
         return self._ring.keys if self._ring is not None else ()
+
+    def _known(self, kid: str, *, retired: bool) -> _Key | None:
+        found = next((key for key in self._keys() if key.kid == kid), None)
+        if found is None and retired and self._ring is not None:
+            return self._ring.retired.get(kid)
+        return found
 
     def _private(self, row: SigningKey) -> ECKey | RSAKey:
         """The parsed private key; parsed once per process, because parsing costs more than signing."""
@@ -134,6 +148,11 @@ class Signer:
     def _open(self, row_id: uuid.UUID, sealed: bytes, purpose: Purpose) -> Secret:
         fields = self._vault.open(Sealed.from_bytes(sealed), _context(row_id, purpose), record=self._audit)
         return fields["key"]
+
+
+def _public(row: SigningKey) -> ECKey | RSAKey:
+    key_type = ECKey if row.alg == "ES256" else RSAKey
+    return key_type.import_key(row.public_jwk or {})
 
 
 def _header(token: str) -> dict[str, Any]:
@@ -207,7 +226,12 @@ def withdraw_jwt_key(vault: Vault, kid: str, *, now: datetime) -> Made | None:
 def make_first_keys(vault: Vault, *, now: datetime) -> list[Made]:
     """The keys that an installation needs before its first request; what exists is left alone, so it may run again."""
     with reading() as session:
-        have = {(row.purpose, row.alg) for row in session.execute(select(SigningKey.purpose, SigningKey.alg))}
+        have = {
+            (row.purpose, row.alg)
+            for row in session.execute(
+                select(SigningKey.purpose, SigningKey.alg).where(SigningKey.withdrawn_at.is_(None))
+            )
+        }
     made = [make_jwt_key(vault, alg, not_before=now, now=now) for alg in ALGORITHMS if ("jwt", alg) not in have]
     for purpose in SYMMETRIC:
         if (purpose, "HS256") in have:

@@ -247,7 +247,8 @@ def _identify() -> None:
     g.request_id = ids.new_secret()[:12].replace("-", "x").replace("_", "y")
     g.csp_nonce = ids.new_secret()[:22]
     g.form_targets = []
-    services().signer.refresh(now=now())
+    if request.endpoint not in {"health.live", "static"}:  # liveness has no dependencies (RE-45)
+        services().signer.refresh(now=now())
 
 
 def _refuse_foreign_host() -> None:

@@ -197,9 +197,14 @@ def test_AT_H2_AT_H3_down_then_up_again(world: World, outbound: RecordingOutboun
         assert found(world, number).revocation.completed_at == clock.now()
 
 
-def test_RV_25_RE_05_dead_for_a_day(world: World, outbound: RecordingOutbound) -> None:
+def test_RV_25_RE_05_dead_for_a_day(world: World, database: Database, outbound: RecordingOutbound) -> None:
     """25 h of no answer: waits between 1 s and 5 min in the first hour, then half an hour; at 24 h a person, not later, and
-    the receipt says how often it was told and that nobody accepted. `Retry-After` moves a try by an hour at most."""
+    the receipt says how often it was told and that nobody accepted. `Retry-After` moves a try by an hour at most.
+
+    One engine: eighty attempts of one row, which the other tests make on both.
+    """
+    if database.engine != "sqlite":
+        pytest.skip("the schedule is arithmetic; both engines run it elsewhere")
     points = world.application()
     outbound.behave("https://points.example/backchannel", down)
     with time_machine.travel(NOW, tick=False) as clock_:
@@ -330,7 +335,7 @@ def test_RV_26_registered_after_the_last_login_and_removed_before_the_cut(
     while the person was inside is on it, and is told."""
     person, hq = (
         world.person(),
-        world.person("hq1", role=Role.PLATFORM_ADMIN if hasattr(Role, "PLATFORM_ADMIN") else Role.HQ_ADMIN),
+        world.person("hq1", role=Role.HQ_ADMIN),
     )
     removed = world.application("removed", company="AOBA")
     log_in(world, person, removed)
@@ -516,21 +521,21 @@ def states(world: World, *parties: RelyingParty) -> Counter[str]:
 
 
 def test_RE_05_one_hung_relying_party_delays_nobody(database: Database) -> None:
-    """Thirty deliveries to a peer that never answers, and one each to others: while it hangs in its two slots of eight, all
-    others are done. Real servers, the real client, the real loop."""
+    """Twelve deliveries to a peer that never answers, and others: while it hangs in its two slots of eight, all others are
+    done. Real servers, the real client, the real loop."""
     settings = database.settings(worker_slots=8)
     app = create_app(settings, outbound=HttpOutbound(Rules.from_settings(settings)))
     world = World(app)
     with Peer(rp.hang) as hung, Peer(rp.ok) as fine:
         stuck = world.application("stuck", backchannel_logout_uri=hung.url)
-        others = [world.application(f"fine{n}", backchannel_logout_uri=fine.url) for n in range(6)]
-        for n in range(30):
+        others = [world.application(f"fine{n}", backchannel_logout_uri=fine.url) for n in range(4)]
+        for n in range(12):
             cut(world, furnish(world, [stuck], f"s{n}"))
         cut(world, furnish(world, others, "f1"))
         cut(world, furnish(world, others, "f2"))
         with working(Worker(app)):
             started = time.monotonic()
-            eventually(lambda: states(world, *others) == {"done": 12}, within=8)
+            eventually(lambda: states(world, *others) == {"done": 8}, within=8)
             assert time.monotonic() - started < 8
             assert len(hung.calls) == 2
             assert states(world, stuck)["leased"] == 2
@@ -539,17 +544,17 @@ def test_RE_05_one_hung_relying_party_delays_nobody(database: Database) -> None:
 
 
 def test_RE_05_many_failing_destinations_keep_to_their_half(database: Database) -> None:
-    """Eight destinations fail, and then hang: together they hold half of the slots and one each, so that the ninth, which is
+    """Five destinations fail, and then hang: together they hold half of the slots and one each, so that the sixth, which is
     well, is served at once. One that recovers gets its slots back."""
     outbound, gauge = RecordingOutbound(), Gauge()
     app = create_app(database.settings(worker_slots=6), outbound=outbound)
     world = World(app)
-    sick = [world.application(f"sick{n}") for n in range(8)]
+    sick = [world.application(f"sick{n}") for n in range(5)]
     well = world.application("well")
     for party in sick:
         outbound.behave(str(party.logout_uri), gauge.wrap(down, held=False))
     outbound.behave(str(well.logout_uri), gauge.wrap(ok, held=False))
-    for n in range(3):
+    for n in range(2):
         cut(world, furnish(world, sick, f"s{n}"))
     worker = Worker(app)
     with working(worker):
@@ -559,17 +564,17 @@ def test_RE_05_many_failing_destinations_keep_to_their_half(database: Database) 
         eventually(lambda: sum(gauge.now.values()) == 3)
         with gauge.lock:
             gauge.most.clear()
-        for n in range(10):
+        for n in range(4):
             cut(world, furnish(world, [well], f"w{n}"))
-        eventually(lambda: states(world, well) == {"done": 10})
+        eventually(lambda: states(world, well) == {"done": 4})
         assert sum(gauge.now.values()) == 3, "the failing ones hold their half, and no more"
         gauge.hold.set()
-        eventually(lambda: states(world, *sick) == {"done": 24}, within=20)
+        eventually(lambda: states(world, *sick) == {"done": 10}, within=20)
     dispose(app)
 
 
 def test_RE_05_the_cap_per_destination_holds_at_every_moment(database: Database) -> None:
-    """Twenty deliveries to one peer, begun while others are under way: never more than two at once."""
+    """Ten deliveries to one peer, begun while others are under way: never more than two at once."""
     outbound, gauge = RecordingOutbound(), Gauge()
     app = create_app(database.settings(worker_slots=8), outbound=outbound)
     world = World(app)
@@ -581,10 +586,10 @@ def test_RE_05_the_cap_per_destination_holds_at_every_moment(database: Database)
         return ok(call)
 
     outbound.behave(str(points.logout_uri), gauge.wrap(uneven, held=False))
-    for n in range(20):
+    for n in range(10):
         cut(world, furnish(world, [points], f"s{n}"))
     with working(Worker(app)):
-        eventually(lambda: states(world, points) == {"done": 20}, within=20)
+        eventually(lambda: states(world, points) == {"done": 10}, within=20)
     assert gauge.most[str(points.logout_uri)] == 2
     dispose(app)
 
@@ -641,7 +646,7 @@ def _disturb(database: Database) -> None:
 
 
 def test_RE_07_one_key_is_one_revocation(world: World, database: Database) -> None:
-    """Eight clicks at once with one key: one revocation, one set of deliveries, eight times the same receipt, and the epoch
+    """Four clicks at once with one key: one revocation, one set of deliveries, four times the same receipt, and the epoch
     rises once. The key of another person's cut, or of another scope, is refused: answering with the wrong receipt would
     leave somebody's access alive."""
     points = world.application()

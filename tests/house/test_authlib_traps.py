@@ -147,7 +147,7 @@ def test_F18_the_logout_hint_is_checked_for_signature_and_audience_alone(
 def test_F19_the_mixins_keep_secrets_in_clear(world: World, client: RelyingParty) -> None:
     """F19: plaintext client secrets and tokens, tokens in 255 characters; exact redirect URIs, with no loopback rule."""
     assert "self.client_secret" in inspect.getsource(OAuth2ClientMixin.check_client_secret)
-    assert OAuth2TokenMixin.access_token.column.type.length == 255
+    assert vars(OAuth2TokenMixin)["access_token"].type.length == 255
     assert "in self.redirect_uris" in inspect.getsource(OAuth2ClientMixin.check_redirect_uri)
 
     for module in sys.modules.values():
@@ -237,15 +237,15 @@ def test_A4_descriptions_with_other_characters_raise(client: RelyingParty, brows
         {"code_verifier": text},
         {text: "1"},
     ):
-        assert client.redeem("x", **form).status_code == 400, form
+        assert client.token(**{"grant_type": "authorization_code", "code": "x", **form}).status_code == 400, form
     for form in ({"refresh_token": text}, {"scope": text}):
-        assert client.refresh("x", **form).status_code == 400, form
+        assert client.token(**{"grant_type": "refresh_token", "refresh_token": "x", **form}).status_code == 400, form
 
 
 @pytest.mark.parametrize("header", ["Basic ", "Basic //46eA=="])
 def test_A4_a_broken_basic_header_raises(client: RelyingParty, header: str) -> None:
     """Found beside A4: the reader of Basic headers raises for an empty one and for one that is not UTF-8."""
-    with pytest.raises(ValueError, match="unpack|decode"):
+    with pytest.raises(ValueError, match=r"unpack|decode"):
         extract_basic_authorization({"Authorization": header})
 
     answer = client.http.post(

@@ -77,8 +77,13 @@ def test_RE_02_a_delivery_is_leased_once(arena: Arena) -> None:
         assert again.fence == 2
 
 
-@pytest.mark.guards("idp.ledgers.outbox.queue.done", "idp.ledgers.outbox.queue.retry_later")
-@pytest.mark.parametrize("way", ["done", "retry_later"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(way, marks=pytest.mark.guards(f"idp.ledgers.outbox.queue.{way}"))
+        for way in ("done", "retry_later")
+    ],
+)
 def test_RE_02_a_result_under_a_lost_lease_is_thrown_away(arena: Arena, way: str) -> None:
     """The first worker was slow, its lease ran out, a second one leased: the first one's result writes nothing."""
     row, now = put(arena), clock.now()
@@ -272,11 +277,16 @@ def test_OA_15_a_refresh_after_the_idle_limit(arena: Arena) -> None:
 # --- applications --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.guards("idp.domain.applications.registry.end_entitlement", "idp.domain.applications.registry.end_application")
-@pytest.mark.parametrize("what", ["entitlement", "application"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(what, marks=pytest.mark.guards(f"idp.domain.applications.registry.end_{what}"))
+        for what in ("entitlement", "application")
+    ],
+)
 def test_RE_20_narrowing_happens_once(arena: Arena, what: str) -> None:
     """The second end of the same row does nothing and says so; the log has one event."""
-    slug = f"once-{what}"
+    slug = f"once-{what}-{ids.new_id().hex[-8:]}"
     party = arena.world.application(slug)
     with work(arena) as session:
         locked = registry.lock_application(session, party.application_id)
@@ -383,7 +393,7 @@ def test_AC_08_an_old_approval_does_not_undo_a_new_cut(arena: Arena) -> None:
         return
     person = arena.person()
     one, two = arena.admins
-    three = Admin(arena, "hq3")
+    three = Admin(arena, f"hq{person.login_name}")
     one.stop(person)
     assert one.send(f"/hq/people/{person.id}/reinstate", note="wrong person").status_code == 303
     path = f"/hq/people/{person.id}/reinstate/approve"

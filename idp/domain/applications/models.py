@@ -38,6 +38,8 @@ class RelyingParty(Base):
     secret_digest: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     old_secret_digest: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     old_secret_ends_at: Mapped[datetime | None]
+    #: who was shown the secret: when they leave, somebody has to rotate it (RV-02)
+    secret_seen_by: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("account.id"))
     auth_method: Mapped[str] = mapped_column(String(32), default="client_secret_basic")
     redirect_uris: Mapped[list[str]] = mapped_column(JSON, default=list)
     post_logout_redirect_uris: Mapped[list[str]] = mapped_column(JSON, default=list)

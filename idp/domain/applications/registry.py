@@ -157,7 +157,8 @@ def add_relying_party(
     session.flush()
     party = RelyingParty(
         id=ids.new_id(now), created_at=now, application_id=application.id, client_id=f"rp_{ids.new_secret()[:22]}",
-        secret_digest=ids.digest(secret) if secret else None, auth_method=wish.auth_method,
+        secret_digest=ids.digest(secret) if secret else None,
+        secret_seen_by=actor.account_id if secret else None, auth_method=wish.auth_method,
         redirect_uris=list(wish.redirect_uris), post_logout_redirect_uris=list(wish.post_logout_redirect_uris),
         backchannel_logout_uri=wish.backchannel_logout_uri,
         backchannel_logout_session_required=wish.backchannel_logout_session_required,
@@ -181,7 +182,10 @@ def rotate_secret(session: Session, application_id: uuid.UUID, *, actor: Actor, 
         update(RelyingParty)
         .where(RelyingParty.application_id == application_id, RelyingParty.secret_digest.is_not(None))
         .values(
-            old_secret_digest=RelyingParty.secret_digest, old_secret_ends_at=ends_at, secret_digest=ids.digest(secret)
+            old_secret_digest=RelyingParty.secret_digest,
+            old_secret_ends_at=ends_at,
+            secret_digest=ids.digest(secret),
+            secret_seen_by=actor.account_id,
         ),
     )
     if not went:

@@ -283,12 +283,12 @@ def find_login(session: Session, company_code: str, login_name: str) -> Account 
     )
 
 
-def get_by_login_name(session: Session, company_id: uuid.UUID, login_name: str) -> Account:
-    """The live account with this login name in a company. Raises NotFound."""
-    query = select(Account).where(
-        Account.company_id == company_id, Account.login_name == login_name, Account.ended_at.is_(None)
-    )
-    return _found(session, query, f"login name {login_name}")
+def get_by_login_name(session: Session, company_id: uuid.UUID, login_name: str, *, ended: bool = False) -> Account:
+    """The live account with this login name in a company; with `ended` the newest one, live or not. Raises NotFound."""
+    query = select(Account).where(Account.company_id == company_id, Account.login_name == login_name)
+    if not ended:
+        query = query.where(Account.ended_at.is_(None))
+    return _found(session, query.order_by(Account.ended_at.is_not(None), Account.id.desc()), f"login name {login_name}")
 
 
 def get_company(session: Session, code: str, viewer: Viewer | None = None, power: Power = Power.SEE_PEOPLE) -> Company:

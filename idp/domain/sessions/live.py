@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, select, text, update
+from sqlalchemy import ColumnElement, delete, exists, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from idp.core import ids
-from idp.core.db import claim, insert_into
+from idp.core.db import change, claim, insert_into
 from idp.domain.applications.models import Application
 from idp.domain.directory.models import Account, Company
 from idp.domain.directory.people import claim_account, share_company
@@ -258,6 +258,11 @@ def use_request(session: Session, request_id: uuid.UUID, *, now: datetime) -> bo
         .where(PendingRequest.id == request_id, PendingRequest.used_at.is_(None))
         .values(used_at=now),
     )
+
+
+def sweep_requests(session: Session, *, now: datetime) -> int:
+    """Forget requests that nobody came back for, a day after they ran out. Returns how many."""
+    return change(session, delete(PendingRequest).where(PendingRequest.ends_at < now - timedelta(days=1)))
 
 
 def is_sid_of(session: Session, sid: str, login_session_id: uuid.UUID) -> bool:

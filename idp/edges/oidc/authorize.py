@@ -197,7 +197,7 @@ def _hint(token: str | None, client: Client) -> str | None:
     if not token:
         return None
     services = browser.services()
-    verified = services.signer.verify(token, typ=claims.ID_TOKEN)
+    verified = services.signer.verify(token, typ=claims.ID_TOKEN, retired=True)
     if (
         verified is None
         or verified[1].get("iss") != services.settings.issuer
@@ -368,9 +368,7 @@ def _proceed(
         raise _Redirectable(step.error)
     if isinstance(step, Login) or client is None or login is None:
         return _wait(session, params, stored, page="/login")
-    if isinstance(step, StepUp) and not (
-        step.voluntary and second_factor.seed_of(session, login.account_id) is None
-    ):
+    if isinstance(step, StepUp) and not (step.voluntary and second_factor.seed_of(session, login.account_id) is None):
         return _wait(session, params, stored, page="/login/step-up")
 
     if not live.claim_login_session(session, login.id, now=now):

@@ -14,6 +14,7 @@ from typing import Any
 from flask import Flask
 
 from idp.core import clock
+from idp.core.errors import Unavailable
 from idp.core.keys import ALGORITHMS
 from idp.domain.applications.decide import ACR_ORDER
 from idp.edges.oidc.claims import CLAIMS
@@ -64,7 +65,6 @@ def discovery(issuer: str) -> dict[str, Any]:
         "claims_parameter_supported": True,
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
-        "ui_locales_supported": ["ja", "en"],
         "authorization_response_iss_parameter_supported": True,
         "backchannel_logout_supported": True,
         "backchannel_logout_session_supported": True,
@@ -91,7 +91,11 @@ class Documents:
         if path == DISCOVERY:
             return _answer(environ, start_response, *self._discovery, CACHE_DISCOVERY_S)
         with self._app.app_context():
-            body = self._services.signer.jwks(now=clock.now())
+            try:
+                body = self._services.signer.jwks(now=clock.now())
+            except Unavailable:
+                start_response("503 Service Unavailable", [("Retry-After", "5"), ("Content-Length", "0")])
+                return [b""]
         return _answer(environ, start_response, body, _etag(body), self._services.settings.jwks_cache_s)
 
 

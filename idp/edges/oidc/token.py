@@ -114,6 +114,17 @@ def _challenge(error: str) -> Response:
     return _cross_origin(answer)
 
 
+def machine_error(status: int, *, retry_after_s: int | None = None) -> Response:
+    """An error of the house as a program expects it: JSON with an OAuth code, never a page."""
+    code = {429: "slow_down", 503: "temporarily_unavailable"}.get(
+        status, "server_error" if status >= 500 else "invalid_request"
+    )
+    answer = Response(json.dumps({"error": code}), status=status, mimetype="application/json")
+    if status in {429, 503}:
+        answer.headers["Retry-After"] = str(retry_after_s or 5)
+    return answer
+
+
 def _error(code: str, description: str) -> Response:
     return _cross_origin(
         Response(json.dumps({"error": code, "error_description": description}), status=400, mimetype="application/json")

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from idp.core.db import reading, transaction
 from idp.core.errors import Conflict, Denied, Invalid, NotFound
+from idp.core.outbound import Refused
 from idp.domain.applications import registry
 from idp.domain.applications.models import Application
 from idp.domain.applications.registry import Registration
@@ -41,6 +42,7 @@ def new(looking: Looking) -> Answer:
     form, settings = ApplicationForm(), browser.services().settings
     if form.validate_on_submit():
         try:
+            _check_reachable(form.backchannel_logout_uri.data)
             with transaction() as session:
                 made = registry.add_relying_party(
                     session, _registration(form), slug=form.slug.data.strip(), company_id=_owner(looking),
@@ -50,6 +52,17 @@ def new(looking: Looking) -> Answer:
         except (Invalid, Conflict) as error:
             form.refuse(error)
     return render_template("web/app_new.html", form=form), 400 if form.is_submitted() else 200
+
+
+def _check_reachable(uri: str | None) -> None:
+    """An address that our outbound client would always refuse is refused now, not at the first cut (WB-20)."""
+    try:
+        if uri and uri.strip():
+            browser.services().outbound.check(uri.strip())
+    except Refused as error:
+        raise Invalid(
+            "この宛先には送れません。公開されたhttpsの住所にしてください。", str(error), field="backchannel_logout_uri"
+        ) from error
 
 
 def _owner(looking: Looking) -> uuid.UUID | None:

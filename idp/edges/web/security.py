@@ -11,7 +11,7 @@ from markupsafe import Markup
 from sqlalchemy import select
 
 from idp.core import ids
-from idp.core.db import reading, transaction
+from idp.core.db import reading, retrying, transaction
 from idp.core.errors import Invalid, NotFound, Throttled
 from idp.domain.authn import activation, passwords, second_factor
 from idp.domain.authn import login as authn
@@ -50,19 +50,23 @@ def end_session(looking: Looking) -> Answer:
     if not browser.fresh(looking):
         return redirect("/login/step-up?next=/me/sessions", 303)
     wanted = _uuid(IdForm().id.data)
-    with transaction(reserved=True) as session:
-        mine = session.scalar(
-            select(LoginSession.id).where(
-                LoginSession.id == wanted, LoginSession.account_id == looking.login.account_id
+    order = Order(Reason.LOST_DEVICE, Door.CONSOLE, f"session:{wanted}", browser.services().settings.give_up_after)
+
+    def cut() -> str:
+        with transaction(reserved=True) as session:
+            mine = session.scalar(
+                select(LoginSession.id).where(
+                    LoginSession.id == wanted, LoginSession.account_id == looking.login.account_id
+                )
             )
-        )
-        if mine is None:
-            raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", f"login session {wanted}")
-        receipt = cascade.revoke(
-            session, Target(Scope.LOGIN_SESSION, mine), Order(Reason.LOST_DEVICE, Door.CONSOLE, f"session:{mine}"),
-            actor=looking.viewer.actor, now=browser.now(),
-        )  # fmt: skip
-    return redirect(f"/receipts/{receipt.number}", 303)
+            if mine is None:
+                raise NotFound(
+                    "ページが見つかりません。URLが変わったか、見る権限がありません。", f"login session {wanted}"
+                )
+            target = Target(Scope.LOGIN_SESSION, mine)
+            return cascade.revoke(session, target, order, actor=looking.viewer.actor, now=browser.now()).number
+
+    return redirect(f"/receipts/{retrying(cut)}", 303)
 
 
 @bp.post("/me/sessions/end-others")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import update
+from sqlalchemy import or_, update
 from sqlalchemy.orm import Session
 
 from idp.core import ids
-from idp.core.db import change, retrying, transaction
+from idp.core.db import claim, retrying, transaction
 from idp.core.errors import Invalid
 from idp.domain.directory.models import Account, Assignment, Store
 from idp.edges import browser
@@ -85,7 +85,9 @@ def _booked(form: StopForm, store: Store | None, *, now: datetime) -> datetime |
 def _book(session: Session, looking: Looking, stop: Stop, ends_at: datetime, *, now: datetime) -> None:
     """Set the end date. It is part of every claim and live check, so it holds with the worker stopped (D7)."""
     row = Account if stop.scope is Scope.ACCOUNT else Assignment
-    change(session, update(row).where(row.id == stop.id, row.ended_at.is_(None)).values(ends_at=ends_at))
+    sooner = or_(row.ends_at.is_(None), row.ends_at > ends_at)
+    if not claim(session, update(row).where(row.id == stop.id, row.ended_at.is_(None), sooner).values(ends_at=ends_at)):
+        raise Invalid("もっと早い日が、もう決まっています。", field="on")
     record(
         session, Tag.REVOCATION_BOOKED, actor=looking.viewer.actor, now=now, company_id=stop.account.company_id, subject_id=stop.account.id,
         store_id=stop.store.id if stop.store else None, scope=stop.scope.value, ends_at=ends_at,

@@ -93,7 +93,9 @@ def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now:
     ended[CutKind.TOKEN_FAMILY] = ends.end_families(session, families, reason=ENDED, now=now)
 
     # 3 every destination ever used, 4 the plan, 5 cuts and deliveries, 6 the log
-    found = Snapshot(target.scope, ended, _destinations(session, apps, families))
+    found = Snapshot(
+        target.scope, ended, _destinations(session, apps, families), _secrets_seen(session, target.scope, account_id)
+    )
     revocation = Revocation(
         id=ids.new_id(now), created_at=now, number=_number(now), company_id=account.company_id, account_id=account_id, store_id=store_id,
         scope_kind=target.scope.value, scope_id=scope_id, reason=order.reason.value, door=order.door.value, actor_kind=actor.kind,
@@ -275,6 +277,20 @@ def _destinations(
             access_until=until.get(row.application_id),
         )
         for row in rows
+    )
+
+
+def _secrets_seen(session: Session, scope: Scope, account_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
+    """Applications whose client secret this person was shown and nobody has rotated since. They work on for the company."""
+    if scope is not Scope.ACCOUNT:
+        return ()
+    return tuple(
+        session.scalars(
+            select(Application.id)
+            .join(RelyingParty, RelyingParty.application_id == Application.id)
+            .where(RelyingParty.secret_seen_by == account_id, Application.ended_at.is_(None))
+            .order_by(Application.name, Application.id)
+        )
     )
 
 

@@ -1,8 +1,8 @@
 """The evidence pack: a receipt as signed JSON that a machine, or an auditor with our public key, can check.
 
 It says what was found, what each line reached, by which evidence, and what was *not* cut. The words `cut` and 遮断 appear only
-beside states that allow them (AU-20). The signature is a detached JWS (RFC 7515, RFC 8785 canonical form) over everything
-but the signature itself.
+beside states that allow them (AU-20). The signature is a JWT over the SHA-256 of the canonical form (RFC 8785) of everything
+but the signature itself (docs/decisions/0011).
 """
 
 from __future__ import annotations

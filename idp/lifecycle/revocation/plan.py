@@ -30,11 +30,13 @@ class Destination:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What ended in the revoking transaction, counted by kind, and every destination ever used."""
+    """What ended in the revoking transaction, counted by kind, every destination ever used, and the applications whose
+    client secret the person was shown."""
 
     scope: Scope
     ended: dict[CutKind, int]
     destinations: tuple[Destination, ...]
+    secrets_seen: tuple[uuid.UUID, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,10 @@ def plan(found: Snapshot, *, now: datetime) -> tuple[PlannedCut, ...]:
                     residual_until=place.access_until,
                 )
             )
+    cuts += [
+        PlannedCut(CutKind.CLIENT_SECRET, str(application), CutState.NEEDS_PERSON, application_id=application)
+        for application in found.secrets_seen
+    ]
     return tuple(cuts)
 
 

@@ -313,6 +313,7 @@ def upgrade() -> None:
     sa.Column('secret_digest', sa.LargeBinary(length=32), nullable=True),
     sa.Column('old_secret_digest', sa.LargeBinary(length=32), nullable=True),
     sa.Column('old_secret_ends_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('secret_seen_by', sa.Uuid(), nullable=True),
     sa.Column('auth_method', sa.String(length=32), nullable=False),
     sa.Column('redirect_uris', sa.JSON(), nullable=False),
     sa.Column('post_logout_redirect_uris', sa.JSON(), nullable=False),
@@ -326,6 +327,7 @@ def upgrade() -> None:
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['application_id'], ['application.id'], name=op.f('fk_relying_party_application_id')),
+    sa.ForeignKeyConstraint(['secret_seen_by'], ['account.id'], name=op.f('fk_relying_party_secret_seen_by')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_relying_party')),
     sa.UniqueConstraint('application_id', name=op.f('uq_relying_party_application_id')),
     sa.UniqueConstraint('client_id', name=op.f('uq_relying_party_client_id'))

@@ -102,9 +102,9 @@ def test_OA_14_parameters_belong_in_the_body(provider: Provider) -> None:
     _, client, browser = provider.enter(auth_method="client_secret_post")
     code = client.code(browser)
     full = {**form(client, code), "client_id": client.client_id, "client_secret": client.secret or ""}
-    for name in full:
+    for name, value in full.items():
         rest = {k: v for k, v in full.items() if k != name}
-        answer = client.http.post(f"/oidc/token?{urlencode({name: full[name]})}", data=rest)
+        answer = client.http.post(f"/oidc/token?{urlencode({name: value})}", data=rest)
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request"), name
     assert client.http.get(f"/oidc/token?{urlencode(full)}").status_code in {404, 405}
     assert client.http.post("/oidc/token", json=full).json()["error"] == "invalid_request"

@@ -22,7 +22,7 @@ PUBLISH, KEEP = timedelta(seconds=70), timedelta(seconds=360)
 
 def kid(token: str) -> str:
     """The key id that a token names."""
-    part = token.split(".")[0]
+    part = token.split(".", maxsplit=1)[0]
     return str(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["kid"])
 
 

@@ -201,7 +201,7 @@ def test_LO_03_somebody_elses_hint_is_no_weapon(provider: Provider) -> None:
 
 def test_LO_03_parameters_once_and_in_one_place(provider: Provider) -> None:
     """OA-02 at the logout endpoint; a stored request is found by its handle alone."""
-    _, client, browser = provider.enter()
+    _, _, browser = provider.enter()
     for answer in (
         browser.http.get(f"{url(state='a')}&state=b"), browser.http.post("/oidc/logout?state=a", data={"state": "b"}),
         browser.http.post("/oidc/logout", content="state=a&state=b", headers={"Content-Type": "application/x-www-form-urlencoded"}),

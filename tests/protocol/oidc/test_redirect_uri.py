@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from idp.core import clock
 from idp.core.db import transaction
 from idp.core.errors import Invalid
 from idp.domain.applications import registry
 from idp.domain.applications.registry import Registration
-from idp.core import clock
 from tests.actors import CLI, RelyingParty
 from tests.protocol.oidc.conftest import Provider, page_of
 
@@ -37,7 +37,7 @@ WRONG = {
     "suffix of the host": "https://rp.example.evil.example/callback?tab=1",
     "another path below": "https://rp.example/callback/evil?tab=1",
     "punycode": "https://xn--rp-fka.example/callback?tab=1",
-    "look-alike letter": "https://rр.example/callback?tab=1",  # noqa: RUF001 - a Cyrillic letter
+    "look-alike letter": "https://rр.example/callback?tab=1",
     "localhost": "http://localhost/callback?tab=1",
     "loopback": "http://127.0.0.1/callback?tab=1",
     "tab": "https://rp.example/call\tback?tab=1",

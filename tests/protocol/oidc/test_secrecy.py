@@ -67,6 +67,7 @@ def everything(world: World) -> dict[str, str]:
         native.redeem("not-a-code-but-secret-looking-0123456789")
         console.refresh(held["staff refresh_token"])
         desk.get("/oidc/logout")
+        desk.get(console.authorization_url(redirect_uri="https://evil.example", code=held["unused code"]))
         with world.app.app_context(), transaction() as session:
             held["activation code"] = (
                 activation.issue(

@@ -29,7 +29,7 @@ def b64(data: bytes) -> str:
 
 def header_of(token: str) -> dict[str, Any]:
     """A JWT's header, unverified."""
-    part = token.split(".")[0]
+    part = token.split(".", maxsplit=1)[0]
     found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     return found
 
