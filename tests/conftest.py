@@ -29,6 +29,7 @@ from tests.actors import Browser, World
 from tests.fakes.outbound import RecordingOutbound
 
 ISSUER = "http://localhost:8000"
+TOGETHER = ("tests/interop/", "tests/scenarios/")
 REQUIRE_ALL = os.environ.get("SEKISHO_REQUIRE_ALL") == "1"
 
 
@@ -36,6 +37,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register our markers."""
     config.addinivalue_line("markers", "guards(*sites): this test goes red when one of these claims is removed")
     config.addinivalue_line("markers", "slow: left out of the default run; a setting asks for it")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Keep each folder that starts whole installations on one worker, so that it starts them once."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class Grouped(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid)
+
+    return Grouped(config, log)
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,19 @@ def test_RE_20_a_credential_change_at_an_old_epoch(arena: Arena) -> None:
         assert not second_factor.remove(session, person.id, actor=CLI, now=now)
 
 
+@pytest.mark.guards("idp.edges.web.stopping._book")
+def test_RV_35_a_booked_end_is_not_put_off(arena: Arena) -> None:
+    """A last day is booked; a later one is refused and changes nothing: nobody keeps access by being booked a second time."""
+    person, desk, path = arena.person(), arena.admins[0], "/hq/people/{}/stop"
+    days = [(clock.now() + timedelta(days=n)).date().isoformat() for n in (5, 9)]
+    answers = [
+        desk.send(path.format(person.id), reason="left", when="date", on=day, once=day).status_code for day in days
+    ]
+    assert answers == [303, 400]
+    ends_at = arena.world.rows(select(Account.ends_at).where(Account.id == person.id))[0][0]
+    assert ends_at < clock.now() + timedelta(days=7)
+
+
 # --- sessions ------------------------------------------------------------------------------------------------------
 
 

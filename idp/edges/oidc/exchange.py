@@ -278,19 +278,19 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
 
 
 class _Code:
-    """A stored code in Authlib's words."""
+    """A stored code in Authlib's words. Copied out, because a claim makes the session forget the row."""
 
     def __init__(self, row: AuthorizationCode) -> None:
         self.row = row
-        self.code_challenge = row.code_challenge
+        self.code_challenge, self.redirect_uri, self.scope = row.code_challenge, row.redirect_uri, row.scope
 
     def get_redirect_uri(self) -> str:
         """What the code is bound to."""
-        return self.row.redirect_uri
+        return self.redirect_uri
 
     def get_scope(self) -> str:
         """What was granted."""
-        return self.row.scope
+        return self.scope
 
 
 def _grant_of(row: Any, code: AuthorizationCode) -> Grant:

@@ -173,7 +173,11 @@ def test_plan_every_kind_has_a_place() -> None:
     """A kind that no snapshot brings out would be a thing that nobody cuts; a count of a kind is never lost."""
     everything = {kind: n for n, (kind, _) in enumerate(LOCAL, start=1)}
     for scope in Scope:
-        found = plan(Snapshot(scope, everything, (place(access=LATER), place(tell=False))), now=NOW)
+        secret = uuid.uuid4()
+        found = plan(Snapshot(scope, everything, (place(access=LATER), place(tell=False)), (secret,)), now=NOW)
+        assert [(e.state, e.application_id) for e in planned(found, CutKind.CLIENT_SECRET)] == [
+            (CutState.NEEDS_PERSON, secret)
+        ]
         assert {entry.kind for entry in found} == set(CutKind)
         assert {entry.kind: entry.count for entry in found if entry.kind in everything} == everything
         nothing = plan(Snapshot(scope, {}, ()), now=NOW)
