@@ -17,7 +17,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -115,7 +115,8 @@ def applied(site: Site) -> Iterator[None]:
 REPORT: dict[str, Any] = {"red": {}, "green": {}, "broken": {}, "guards": {}}
 BY_NAME = {site.name: site for site in sites()}
 CHOSEN = set(BY_NAME) if WANTED == "all" else set(filter(None, WANTED.split(",")))
-_current: Site | None = None
+#: the site that is out at the moment, if any
+OUT: list[Site] = []
 
 
 def guarded(item: pytest.Item) -> list[str]:
@@ -134,28 +135,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Run it once for each of its sites. A failure of the test itself is what a mutant is for; one of a fixture proves nothing."""
-    global _current
     if not WANTED:
         return None
     mine = [BY_NAME[name] for name in guarded(item) if name in CHOSEN & set(BY_NAME)]
     for number, site in enumerate(mine, 1):
-        _current = site
+        OUT.append(site)
         item._initrequest()  # type: ignore[attr-defined]  # a second run needs fixtures of its own
         reports = runtestprotocol(item, log=False, nextitem=item if number < len(mine) else nextitem)
         failed = {report.when for report in reports if report.failed}
         verdict = "broken" if failed - {"call"} else "red" if failed else "green"
         REPORT[verdict].setdefault(site.name, []).append(item.nodeid)
-        _current = None
+        OUT.remove(site)
     return True
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call() -> Iterator[None]:
     """The mutant lives while the test runs."""
-    if _current is None:
-        yield
-        return
-    with applied(_current):
+    with applied(OUT[0]) if OUT else nullcontext():
         yield
 
 

@@ -333,14 +333,13 @@ def driver(pipe: Pipe, plan: dict[str, Any]) -> None:
         elif what == "storm":
             pipe.send(asyncio.run(_storm(plan, *rest)))
         elif what == "once":  # each actor once, for a shutdown with requests in flight
-            pipe.send("started")
-            pipe.send(_once(plan, *rest))
+            pipe.send(_once(pipe, plan, *rest))
 
 
-def _once(plan: dict[str, Any], operation: str, number: int) -> Counter[str]:
-    """So many requests at the same moment; what became of them."""
+def _once(pipe: Pipe, plan: dict[str, Any], operation: str, number: int) -> Counter[str]:
+    """So many requests at the same moment, which the pipe is told; what became of them."""
     outcome: Counter[str] = Counter()
-    ready = threading.Barrier(number)
+    ready = threading.Barrier(number + 1)
 
     def work(name: str) -> None:
         actor = Actor(plan, name)
@@ -355,6 +354,8 @@ def _once(plan: dict[str, Any], operation: str, number: int) -> Counter[str]:
     threads = [threading.Thread(target=work, args=(name,)) for name in plan["crowd"][:number]]
     for thread in threads:
         thread.start()
+    ready.wait(60)
+    pipe.send("sent")
     for thread in threads:
         thread.join()
     return outcome

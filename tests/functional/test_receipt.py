@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
+import uuid
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from sqlalchemy import select
 
-from idp.core import clock
+from idp.app import create_app
 from idp.domain.directory.roles import Role
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent
@@ -27,7 +29,7 @@ from idp.lifecycle.revocation.models import Cut, Revocation
 from idp.lifecycle.revocation.receipt import Line, Receipt, line_of, verdict
 from idp.lifecycle.revocation.words import CutKind
 from tests.actors import Browser, Person, RelyingParty, World, line_states, receipt_number, utc
-from tests.conftest import Database
+from tests.conftest import Template, dispose, settings_for
 from tests.fakes.lives import cut, furnish
 from tests.fakes.outbound import RecordingOutbound, down, ok, status
 
@@ -37,7 +39,7 @@ FORMAT = {"ensure_ascii": False, "sort_keys": True, "separators": (",", ":")}
 #: words that say that access is gone; they belong to LOCAL_DEAD and VERIFIED alone
 SAYS_CUT = {
     "ja": re.compile(r"切断しました|切断を確認|遮断済|切断済|切れました"),
-    "ja-easy": re.compile(r"切断しました|切断を確認|遮断済|切断済|切れました|止まりました"),
+    "ja-easy": re.compile(r"切断しました|切りました|切れました|確かめました|遮断済"),
     "en": re.compile(r"\bcut\b|\bconfirmed\b|\bverified\b", re.IGNORECASE),
 }
 #: in English the word also stands in what denies it
@@ -49,13 +51,14 @@ DENIES = re.compile(
 
 def text_of(html: str) -> str:
     """What a person reads: tags and readings away, attributes too."""
-    bare = re.sub(r"<rp>.*?</rp>|<rt>.*?</rt>|<(script|style)\b.*?</\1>", "", html, flags=re.DOTALL)
+    bare = re.sub(r"<rp>.*?</rp>|<rt>.*?</rt>|</?ruby>|<(script|style)\b.*?</\1>", "", html, flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", bare))
 
 
 def says_cut(text: str, language: str) -> bool:
     """True when a text claims that access is gone."""
-    return SAYS_CUT[language].search(DENIES.sub("", text) if language == "en" else text) is not None
+    text = DENIES.sub("", text) if language == "en" else text.replace(" ", "")
+    return SAYS_CUT[language].search(text) is not None
 
 
 def banner(page: str) -> tuple[str, str, str | None]:
@@ -187,7 +190,7 @@ class Shown:
     def check(self, page: str) -> str:
         """Every line is on the page as it is in the database, the counts add up, and the verdict fits. Returns it."""
         rows = {str(cut.position): line_of(cut) for cut in lines_by_app(self.world, self.parties, self.number).values()}
-        shown = {no: line for no, line in _rows(page).items()}
+        shown = _rows(page)
         assert shown.keys() >= {str(line.cut.position) for line in rows.values()}
         for no, line in rows.items():
             assert shown[no] == (line.state, "true" if line.open else "false", line.grade), (no, line)
@@ -264,13 +267,8 @@ def test_AU_20_relying_party_down_is_not_confirmed(world: World, outbound: Recor
 
 
 @pytest.fixture(scope="module")
-def words(sqlite_template: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+def words(sqlite_template: Template, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """The product for its templates alone: nothing is read from the database, so one engine is enough."""
-    import shutil
-
-    from idp.app import create_app
-    from tests.conftest import dispose, settings_for
-
     folder = tmp_path_factory.mktemp("words")
     shutil.copy(sqlite_template.folder / "template.sqlite", folder / "t.sqlite")
     app = create_app(settings_for(f"sqlite:///{folder}/t.sqlite", sqlite_template.folder), outbound=RecordingOutbound())
@@ -286,8 +284,6 @@ def every_line() -> list[Line]:
         values = {"count": 1, "attempts": 0, "residual_until": None, "closed_by": None, "next_try_at": None, "grade": None, "done_at": None,
                   "last_error": None, "close_note": None, "position": 0, **over}  # fmt: skip
         return line_of(Cut(kind=kind.value, state=state, **values))
-
-    import uuid
 
     who = uuid.uuid4()
     out, away, token = CutKind.OIDC_LOGOUT, CutKind.APPLICATION_LOGIN, CutKind.ACCESS_TOKEN
@@ -337,7 +333,7 @@ def test_AU_20_the_sentence_of_every_verdict(words: Flask, language: str) -> Non
     template = words.jinja_env.from_string(
         '{% import "macros/receipt.html" as rc %}{{ rc.verdict_title(receipt) }}\x1e{{ rc.counts(receipt.lines) }}'
     )
-    everything = {"ja": "すべて切断しました", "en": "Everything is cut", "ja-easy": ""}[language]
+    everything = {"ja": "すべて切断しました", "en": "Everything is cut", "ja-easy": "ぜんぶ 切りました"}[language]
     revocation = Revocation(t0=NOW, completed_at=NOW + timedelta(seconds=4), number="R-2026-1201-AAAAAA")
     seen = 0
     with words.test_request_context(f"/?lang={language}"):
@@ -353,12 +349,11 @@ def test_AU_20_the_sentence_of_every_verdict(words: Flask, language: str) -> Non
                 something = any(line.contract != "NO_PATH" for line in pair)
                 if not dead:
                     assert not says_cut(title, language), (pair, title)
-                if everything:
-                    assert (everything in title) == (dead and something), (pair, title)
-                    seen += dead and something
+                assert (everything in title) == (dead and something), (pair, title)
+                seen += dead and something
                 numbers = [int(n) for n in re.findall(r"\d+", text_of(counts))]
                 assert numbers[0] == 2 == sum(numbers[1:]), counts
-    assert seen or not everything
+    assert seen
 
 
 # --- the pack ------------------------------------------------------------------------------------------------------
@@ -444,8 +439,6 @@ def test_AU_20_the_pack_is_signed_and_complete(world: World, outbound: Recording
         assert not verify_pack(broken, keys)
     swapped = {**signed, "lines": signed["lines"][::-1]}
     assert not verify_pack(swapped, keys)
-    token = points.http.get("/.well-known/openid-configuration")
-    assert token.status_code == 200
 
     assert {
         str(line["position"]): (line["state"], "true" if line["open"] else "false", line["grade"])
@@ -549,7 +542,7 @@ def test_WB_07_receipts_in_scope_only(world: World, outbound: RecordingOutbound)
     assert line_of(next(row[0] for row in world.rows(select(Cut)) if row[0].kind == "OIDC_LOGOUT")).state == "manual"
 
 
-def test_R02_a_line_is_closed_by_a_person_once(world: World, database: Database, outbound: RecordingOutbound) -> None:
+def test_R02_a_line_is_closed_by_a_person_once(world: World, outbound: RecordingOutbound) -> None:
     """Step-up first; only lines that wait for a person; once; never to *acknowledged* or better; a worker does not reopen it."""
     hq, points = world.person("hq1", role=Role.HQ_ADMIN), world.application()
     outbound.behave("https://points.example/backchannel", status(400))
@@ -568,7 +561,7 @@ def test_R02_a_line_is_closed_by_a_person_once(world: World, database: Database,
             assert "/login/step-up" in str(answer.url)
             assert shown.cut("points").state == before.state == "needs_person"
         clock_.shift(timedelta(minutes=1))
-        with Desk(world, hq) as desk, Desk(world, hq) if False else Browser(world.app) as second:
+        with Desk(world, hq) as desk, Browser(world.app) as second:
             clock_.shift(timedelta(seconds=31))
             second.log_in(hq)
             for browser in (desk, second):
@@ -590,6 +583,4 @@ def test_R02_a_line_is_closed_by_a_person_once(world: World, database: Database,
         tags = [row.tag for row in world.rows(select(AuditEvent.tag).order_by(AuditEvent.id))]
         assert tags.count(Tag.CUT_ATTESTED.value) == 1
         assert Tag.CUT_IMPOSSIBLE.value not in tags
-    assert clock.now() is not None
-    assert isinstance(NOW, datetime)
     assert world.rows(select(OutboxRow.outcome))[0].outcome == "refused"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
-from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -61,7 +60,7 @@ KINDS: dict[str, tuple[str, ...] | str] = {
 }  # fmt: skip
 
 #: what a cut of this kind ends, by the replays that prove it
-CUTS: dict[CutKind, tuple[str, ...]] = {
+CUTS: dict[CutKind, tuple[str, ...] | str] = {
     CutKind.ENTITLEMENT: ("silent request",),
     CutKind.LOGIN_SESSION: ("login cookie",),
     CutKind.AUTHENTICATOR: ("password and TOTP", "recovery code"),
@@ -71,8 +70,9 @@ CUTS: dict[CutKind, tuple[str, ...]] = {
     CutKind.AUTHORIZATION_CODE: ("authorization code",),
     CutKind.TOKEN_FAMILY: ("refresh token, confidential", "refresh token, public", "refresh token, offline"),
     CutKind.ACCESS_TOKEN: ("access token",),
-    CutKind.OIDC_LOGOUT: (),
-    CutKind.APPLICATION_LOGIN: (),
+    CutKind.OIDC_LOGOUT: "not ours to present because it is the relying party's session, which it is told to end",
+    CutKind.APPLICATION_LOGIN: "not ours to present because it is the application's session, and nobody can tell it",
+    CutKind.CLIENT_SECRET: "not killed because it is the company's and goes on working: somebody rotates it (RV-02)",
 }
 
 
@@ -189,7 +189,7 @@ def test_RV_20_every_table_is_replayed_or_says_why_not(arena: Arena) -> None:
     assert tables == set(KINDS), f"new: {sorted(tables - set(KINDS))}, gone: {sorted(set(KINDS) - tables)}"
     assert all(not isinstance(why, str) or why.startswith("not an artefact because ") for why in KINDS.values())
     assert set(CutKind) == set(CUTS)
-    assert {name for names in CUTS.values() for name in names} <= EVERYTHING
+    assert {name for names in CUTS.values() if not isinstance(names, str) for name in names} <= EVERYTHING
     assert set(Holder(arena).replays()) == EVERYTHING
 
 

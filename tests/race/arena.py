@@ -178,7 +178,11 @@ class Arena:
 
 def accepted(answer: httpx2.Response) -> bool:
     """True for a success. Anything that is neither a success nor a clear refusal fails the test: no 5xx but *come back*."""
-    assert answer.status_code < 500 or answer.status_code == 503, (answer.status_code, str(answer.url), answer.text[:300])
+    assert answer.status_code < 500 or answer.status_code == 503, (
+        answer.status_code,
+        str(answer.url),
+        answer.text[:300],
+    )
     return answer.status_code < 400
 
 

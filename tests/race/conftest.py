@@ -1,7 +1,8 @@
-"""The arena of the races: one per engine and file."""
+"""The arena of the races: one per engine and process."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from idp.app import create_app
+from tests import postgres
 from tests.actors import World
 from tests.conftest import Template, dispose, settings_for
 from tests.fakes.outbound import RecordingOutbound
@@ -18,6 +20,8 @@ from tests.race.puppets import Stage
 
 #: rounds of every random race, and how many statement pairs of every path are tried: see `rounds`
 ROUNDS = int(os.environ.get("SEKISHO_RACE_ROUNDS", "1"))
+#: two folders make an arena each
+NUMBERS = itertools.count()
 SEED = int(os.environ.get("SEKISHO_RACE_SEED", "20261121"))
 
 
@@ -37,15 +41,17 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
     return random.Random(f"{SEED}:{request.node.name}")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def arena(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    """A running installation on one engine, shared by the races of one file."""
-    template: Template = request.getfixturevalue(f"{'postgres' if request.param == 'postgresql' else request.param}_template")
+    """A running installation on one engine, shared by all races of a process: each brings its own people."""
+    template: Template = request.getfixturevalue(
+        f"{'postgres' if request.param == 'postgresql' else request.param}_template"
+    )
     dsn = None
     if template.server is not None:
-        name = f"race{os.getpid()}_{abs(hash(request.node.nodeid)) % 10**9}"
+        name = f"race{os.getpid()}_{next(NUMBERS)}"
         url = template.server.create_database(name, "template_sekisho")
-        dsn = f"host={template.server.folder} user={postgres_user(url)} dbname={name}"
+        dsn = f"host={template.server.folder} user={postgres.SUPERUSER} dbname={name}"
     else:
         folder = tmp_path_factory.mktemp("race")
         shutil.copy(template.folder / "template.sqlite", folder / "race.sqlite")
@@ -58,8 +64,3 @@ def arena(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         dispose(app)
         if template.server is not None:
             template.server.drop_database(name)
-
-
-def postgres_user(url: str) -> str:
-    """The role in a SQLAlchemy URL."""
-    return url.split("//")[1].split("@")[0]

@@ -61,7 +61,9 @@ class Scene(ABC):
 
     def log_in(self) -> Browser:
         """A browser in which this person is logged in."""
-        self.browser = self.arena.logged_in(self.person, acr=AAL2 if self.role is not Role.STAFF else "urn:sekisho:aal1")
+        self.browser = self.arena.logged_in(
+            self.person, acr=AAL2 if self.role is not Role.STAFF else "urn:sekisho:aal1"
+        )
         return self.browser
 
     def revoke(self, scope: str, admin: int = 0) -> httpx2.Response:

@@ -60,7 +60,9 @@ def put(arena: Arena) -> uuid.UUID:
     """A delivery that is due."""
     key = f"guard:{ids.new_id()}"
     with work(arena) as session:
-        queue.put(session, topic="guard", destination="d", dedup_key=key, now=clock.now(), give_up_after=timedelta(hours=1))
+        queue.put(
+            session, topic="guard", destination="d", dedup_key=key, now=clock.now(), give_up_after=timedelta(hours=1)
+        )
     found: uuid.UUID = arena.world.rows(select(OutboxRow.id).where(OutboxRow.dedup_key == key))[0][0]
     return found
 
@@ -79,10 +81,7 @@ def test_RE_02_a_delivery_is_leased_once(arena: Arena) -> None:
 
 @pytest.mark.parametrize(
     "way",
-    [
-        pytest.param(way, marks=pytest.mark.guards(f"idp.ledgers.outbox.queue.{way}"))
-        for way in ("done", "retry_later")
-    ],
+    [pytest.param(way, marks=pytest.mark.guards(f"idp.ledgers.outbox.queue.{way}")) for way in ("done", "retry_later")],
 )
 def test_RE_02_a_result_under_a_lost_lease_is_thrown_away(arena: Arena, way: str) -> None:
     """The first worker was slow, its lease ran out, a second one leased: the first one's result writes nothing."""
@@ -279,7 +278,10 @@ def test_OA_05_a_code_lives_sixty_seconds(arena: Arena) -> None:
 @pytest.mark.guards("idp.domain.tokens.grants.claim_family")
 def test_OA_15_a_refresh_after_the_idle_limit(arena: Arena) -> None:
     """A family without `offline_access` lives with its login session: after the idle limit it refreshes no more."""
-    with time_machine.travel(clock.now(), tick=False) as clockwork, arena.logged_in(arena.person(), idle_s=60) as browser:
+    with (
+        time_machine.travel(clock.now(), tick=False) as clockwork,
+        arena.logged_in(arena.person(), idle_s=60) as browser,
+    ):
         tokens = [party.log_in(browser) for party in (arena.web, arena.native)]
         assert accepted(arena.web.refresh(tokens[0]["refresh_token"]))
         clockwork.shift(61)
@@ -352,7 +354,9 @@ def test_RV_07_a_line_is_closed_by_one_person(arena: Arena) -> None:
     def close() -> None:
         with work(arena) as session:
             cut = session.get_one(Cut, cut_id)
-            record.close_by_person(session, cut, impossible=False, note="by hand", closed_by=by, actor=CLI, now=clock.now())
+            record.close_by_person(
+                session, cut, impossible=False, note="by hand", closed_by=by, actor=CLI, now=clock.now()
+            )
 
     with pytest.raises(Conflict):
         close()
@@ -393,7 +397,14 @@ def test_AC_08_a_second_wish_does_not_bring_back_twice(arena: Arena) -> None:
     with work(arena) as session:
         now = clock.now()
         session.add(
-            Reinstatement(id=ids.new_id(now), created_at=now, account_id=person.id, requested_by=one.person.id, note="x", state="waiting")
+            Reinstatement(
+                id=ids.new_id(now),
+                created_at=now,
+                account_id=person.id,
+                requested_by=one.person.id,
+                note="x",
+                state="waiting",
+            )
         )
     answers = [two.send(f"/hq/people/{person.id}/reinstate/approve").status_code for _ in range(2)]
     assert answers == [200, 409]

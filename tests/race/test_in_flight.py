@@ -27,7 +27,9 @@ def history(arena: Arena, scene: Scene, scope: str, issued: Any, revoked: Any, *
         accepted(issued)
     found = scene.works(issued)
     if scope in scene.reentry and issuer_first is not True:
-        found = [what for what in found if what != "code"]  # issued after the cut: a new entry, judged by what it claims
+        found = [
+            what for what in found if what != "code"
+        ]  # issued after the cut: a new entry, judged by what it claims
         if scope == "application":
             found = []
     assert not found, f"SURVIVOR of {scope} scope: {found}"
@@ -37,7 +39,9 @@ def meet(arena: Arena, scene: Scene, scope: str, pause: Any, *, issuer_stands: b
     """Issuer and revoker meet, the one stopped where `pause` says; the revoker's result is `second` or `first` accordingly."""
     before = arena.deadlocks()
     issue, revoke = scene.issue, lambda: scene.revoke(scope)
-    met = arena.stage.meet(issue, revoke, pause=pause) if issuer_stands else arena.stage.meet(revoke, issue, pause=pause)
+    met = (
+        arena.stage.meet(issue, revoke, pause=pause) if issuer_stands else arena.stage.meet(revoke, issue, pause=pause)
+    )
     assert arena.deadlocks() == before, "the two take their locks in different orders (D7)"
     return met
 

@@ -122,11 +122,15 @@ def _kick_out_between_read_and_write(arena: Arena, pause: Callable[[int, str], b
     assert not met.waited
     assert met.second.status_code == 303
     assert scene.browser is not None
-    assert arena.world.rows(select(LoginSession.end_reason).where(LoginSession.id == scene.login_session)) == [("ended_by_owner",)]
+    assert arena.world.rows(select(LoginSession.end_reason).where(LoginSession.id == scene.login_session)) == [
+        ("ended_by_owner",)
+    ]
     stored = arena.world.rows(
         select(Authenticator.kind).where(Authenticator.account_id == scene.person.id, Authenticator.ended_at.is_(None))
     )
-    assert {kind for (kind,) in stored} == {"password"}, "an authenticator was stored from a login session that had ended"
+    assert {kind for (kind,) in stored} == {"password"}, (
+        "an authenticator was stored from a login session that had ended"
+    )
 
 
 def test_RV_07_two_last_lines_that_close_together_complete_the_receipt(arena: Arena) -> None:
@@ -138,7 +142,9 @@ def test_RV_07_two_last_lines_that_close_together_complete_the_receipt(arena: Ar
     for party in (arena.web, arena.native):
         party.log_in(browser)
     number = receipt_number(arena.admins[0].stop(person))
-    rows = arena.world.rows(select(Cut.id, Cut.state).join(Revocation).where(Revocation.number == number).order_by(Cut.position))
+    rows = arena.world.rows(
+        select(Cut.id, Cut.state).join(Revocation).where(Revocation.number == number).order_by(Cut.position)
+    )
     waiting = [row.id for row in rows if row.state != "done"]
     assert len(waiting) >= 2
     with arena.app.app_context(), transaction() as session:
@@ -150,7 +156,13 @@ def test_RV_07_two_last_lines_that_close_together_complete_the_receipt(arena: Ar
         with arena.app.app_context(), transaction() as session:
             cut = session.get_one(Cut, cut_id)
             record.close_by_person(
-                session, cut, impossible=False, note="by hand", closed_by=arena.admins[0].person.id, actor=CLI, now=clock.now()
+                session,
+                cut,
+                impossible=False,
+                note="by hand",
+                closed_by=arena.admins[0].person.id,
+                actor=CLI,
+                now=clock.now(),
             )
 
     met = arena.stage.meet(lambda: close(waiting[0]), lambda: close(waiting[1]), pause=committing("UPDATE cut"))
@@ -169,7 +181,11 @@ def test_RE_20_no_lock_stands_in_the_way_of_a_foreign_key() -> None:
     found = []
     for path in sorted((PROJECT_ROOT / "idp").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "with_for_update":
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "with_for_update"
+            ):
                 arguments = {keyword.arg for keyword in node.keywords}
                 if not arguments & {"read", "key_share"}:
                     found.append(f"{path.relative_to(PROJECT_ROOT)}:{node.lineno}")

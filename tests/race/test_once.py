@@ -18,7 +18,6 @@ from tests.actors import Browser, RelyingParty, receipt_number
 from tests.race.arena import Arena, accepted, offline_tokens, receipt_of
 from tests.race.puppets import committing, together
 
-
 RECOVERY = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{4}(?:-[0-9A-HJKMNP-TV-Z]{4}){3}\b")
 
 
@@ -41,7 +40,9 @@ def test_OA_06_parallel_redemptions_have_one_success(arena: Arena) -> None:
     tokens = next(a for a in answers if a.status_code == 200).json()
     row = family_of(arena, tokens)
     assert (row.end_reason, row.generation) == ("code_replayed", 1)
-    assert arena.world.rows(select(func.count()).select_from(TokenFamily).where(TokenFamily.account_id == row.account_id)) == [(1,)]
+    assert arena.world.rows(
+        select(func.count()).select_from(TokenFamily).where(TokenFamily.account_id == row.account_id)
+    ) == [(1,)]
     assert not accepted(arena.web.refresh(tokens["refresh_token"]))
     assert not accepted(arena.web.userinfo(tokens["access_token"]))
 
@@ -99,7 +100,9 @@ def test_OA_15_random_schedules_never_leave_two_branches(arena: Arena, dice: ran
                     known.append(new)
             assert all(len(values) == 1 for values in seen.values()), "two tokens of one generation: two branches"
             row = family_of(arena, tokens)
-            assert row.generation >= max(map(int, seen), default=1), "a token was given out that the family does not know"
+            assert row.generation >= max(map(int, seen), default=1), (
+                "a token was given out that the family does not know"
+            )
             alive = row.ended_at is None
             assert alive or row.end_reason == "refresh_reuse"
         if not alive:
@@ -120,7 +123,8 @@ def test_AC_25_totp_code_used_twice_in_parallel(arena: Arena) -> None:
         browser.get("/login/totp")
     code = person.code()
     met = arena.stage.meet(
-        *(lambda b=b: b.submit(code=code, follow=False) for b in browsers), pause=committing("INSERT INTO login_session")
+        *(lambda b=b: b.submit(code=code, follow=False) for b in browsers),
+        pause=committing("INSERT INTO login_session"),
     )  # type: ignore[misc]
     assert met.stood
     assert met.waited
@@ -142,7 +146,8 @@ def test_AC_09_recovery_code_used_twice_in_parallel(arena: Arena) -> None:
     for browser in browsers:
         browser.get("/login/recovery")
     met = arena.stage.meet(
-        *(lambda b=b: b.submit(code=code, follow=False) for b in browsers[:2]), pause=committing("INSERT INTO login_session")
+        *(lambda b=b: b.submit(code=code, follow=False) for b in browsers[:2]),
+        pause=committing("INSERT INTO login_session"),
     )  # type: ignore[misc]
     assert met.stood
     assert met.waited
@@ -182,7 +187,7 @@ def test_AC_25_the_sixth_try_is_refused_even_when_it_was_read_before(arena: Aren
 
     met = arena.stage.meet(
         lambda: first.submit(code=good, follow=False), use_up,
-        pause=lambda _n, step: step.startswith("UPDATE pending_login") or step.startswith("BEGIN IMMEDIATE"),
+        pause=lambda _n, step: step.startswith(("UPDATE pending_login", "BEGIN IMMEDIATE")),
     )  # fmt: skip
     assert met.stood
     assert met.second == [401] * 5
@@ -238,34 +243,42 @@ def test_RE_07_double_click_is_one_revocation(arena: Arena) -> None:
     person = arena.person()
     desk, once = arena.admins[0], "double-click-" + str(person.login_name)
     met = arena.stage.meet(
-        lambda: desk.stop(person, once=once), lambda: desk.stop(person, once=once), pause=committing("INSERT INTO revocation")
+        lambda: desk.stop(person, once=once),
+        lambda: desk.stop(person, once=once),
+        pause=committing("INSERT INTO revocation"),
     )
     assert met.stood
     assert met.waited
     assert receipt_of(met.first) == receipt_of(met.second)
-    assert arena.world.rows(select(func.count()).select_from(Revocation).where(Revocation.account_id == person.id)) == [(1,)]
+    assert arena.world.rows(select(func.count()).select_from(Revocation).where(Revocation.account_id == person.id)) == [
+        (1,)
+    ]
 
 
 def test_RE_20_parallel_revocations_of_one_person(arena: Arena, rounds: int, dice: random.Random) -> None:
     """Account, assignment, application and login session at once, by two administrators: each has its receipt, none is lost."""
     for _ in range(rounds):
-        person = arena.person(stores=("S1", "S2"))
-        browser = arena.logged_in(person)
-        tokens = arena.web.log_in(browser)
-        one, two = arena.admins
-        row = arena.login_session_of(browser)
-        before = arena.deadlocks()
-        wishes = [
-            lambda: one.stop(person), lambda: two.stop(person), lambda: one.stop_one(person, "assignment", person.assignment_id),
-            lambda: two.stop_one(person, "application", arena.web.application_id), lambda: one.stop_one(person, "login_session", row),
-        ]  # fmt: skip
-        dice.shuffle(wishes)
-        answers = together(*wishes, offsets=tuple(dice.uniform(0, 0.01) for _ in wishes))
-        assert len({receipt_number(answer) for answer in answers}) == len(wishes)
-        assert {answer.status_code for answer in answers} == {303}
-        assert arena.deadlocks() == before
-        assert not arena.is_in(browser.cookie)
-        assert not accepted(arena.web.userinfo(tokens["access_token"]))
+        _revoke_five_times_at_once(arena, dice)
+
+
+def _revoke_five_times_at_once(arena: Arena, dice: random.Random) -> None:
+    person = arena.person(stores=("S1", "S2"))
+    browser = arena.logged_in(person)
+    tokens = arena.web.log_in(browser)
+    one, two = arena.admins
+    row = arena.login_session_of(browser)
+    before = arena.deadlocks()
+    wishes = [
+        lambda: one.stop(person), lambda: two.stop(person), lambda: one.stop_one(person, "assignment", person.assignment_id),
+        lambda: two.stop_one(person, "application", arena.web.application_id), lambda: one.stop_one(person, "login_session", row),
+    ]  # fmt: skip
+    dice.shuffle(wishes)
+    answers = together(*wishes, offsets=tuple(dice.uniform(0, 0.01) for _ in wishes))
+    assert {answer.status_code for answer in answers} == {303}
+    assert len({receipt_number(answer) for answer in answers}) == len(wishes)
+    assert arena.deadlocks() == before
+    assert not arena.is_in(browser.cookie)
+    assert not accepted(arena.web.userinfo(tokens["access_token"]))
 
 
 @pytest.mark.parametrize("revoker_stands", [True, False])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -54,14 +55,14 @@ def check_new(password: str, *, second_factor: bool, context: Iterable[str]) -> 
     if len(text) < shortest:
         raise Invalid(f"{shortest}文字以上にしてください。文をそのまま使うと覚えやすくなります。", field="password")
     words = [*SHOP_WORDS, *(w for part in context for w in part.lower().split() if len(w) >= 3)]
-    bare = text.lower()
+    bare = text  # what is left without the words that everybody here knows: they add nothing
     for word in sorted(words, key=len, reverse=True):
-        bare = bare.replace(word, "")
+        bare = re.sub(re.escape(word), "", bare, flags=re.IGNORECASE)
     # zxcvbn refuses more than 72 characters; the estimate needs no more
     enough = (
         7.5 if second_factor else 10
     )  # a word of the shop, a year and a sign are 7.0; eight random characters are 8
-    if len(set(bare)) < 4 or zxcvbn(text[:72], user_inputs=words)["guesses_log10"] < enough:
+    if len(set(bare)) < 4 or zxcvbn(bare[:72], user_inputs=words)["guesses_log10"] < enough:
         raise Invalid(
             "このパスワードは推測されやすいため使えません。店や自分の名前、よくある並びは避けてください。",
             field="password",
