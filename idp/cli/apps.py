@@ -31,7 +31,10 @@ def app() -> None:
 @click.option("--redirect-uri", "redirect_uris", multiple=True, required=True, help="Exact; repeat for several.")
 @click.option("--post-logout-redirect-uri", "post_logout", multiple=True)
 @click.option("--backchannel-logout-uri", help="Without one, receipts can only say how long its logins live.")
-@click.option("--backchannel-logout-session-required", is_flag=True)
+@click.option(
+    "--backchannel-logout-session-required/--no-backchannel-logout-session-required", default=True, show_default=True,
+    help="Also name each session by its sid: some clients find none without it and answer 200 all the same.",
+)
 @click.option("--initiate-login-uri", help="Where the portal tile leads.")
 @click.option(
     "--session-life-minutes", type=click.IntRange(1, 576000), help="How long a login inside the application lives."

@@ -59,7 +59,7 @@ REVOKE = {
     "SELECT account": "K1", "SELECT revocation": "K1", "UPDATE account": "K1",
     "UPDATE login_session": "K2", "UPDATE authenticator": "K2", "UPDATE pending_login": "K2", "UPDATE activation": "K2",
     "UPDATE assignment": "K2", "UPDATE app_session": "K2", "UPDATE authorization_code": "K2", "UPDATE token_family": "K2",
-    "SELECT token_family": "K2", "SELECT app_session": "K2",
+    "SELECT token_family": "K2", "SELECT app_session": "K2", "SELECT application": "K2",
     "INSERT revocation": "K3", "INSERT cut": "K3", "INSERT evidence": "K3", "UPDATE revocation": "K3", "INSERT audit_event": "K3",
     "INSERT outbox": "K4", "COMMIT": "K5", "committed": "K6", "answer": "K6",
 }  # fmt: skip
@@ -70,7 +70,7 @@ DELIVER = {
     "SELECT outbox": "K7", "UPDATE outbox": "K7", "UPDATE cut": "K7", "COMMIT": "K7", "committed": "K7",
     "SELECT app_session": "K8", "SELECT relying_party": "K8", "SELECT account": "K8", "token minted": "K8",
     "answered": "K10", "INSERT evidence": "K10", "INSERT audit_event": "K10", "SELECT cut": "K10", "UPDATE revocation": "K10",
-    "SELECT refusal_count": "K11", "DELETE throttle": "K11", "SELECT assignment": "K11",
+    "SELECT refusal_count": "K11", "DELETE throttle": "K11", "DELETE pending_request": "K11", "SELECT assignment": "K11",
 }  # fmt: skip
 
 
@@ -194,9 +194,9 @@ class Scene:
     def __init__(self, world: World, peer: Peer) -> None:
         self.world, self.peer = world, peer
         self._count = 0
-        told = {"backchannel_logout_uri": peer.url}
+        told = {"backchannel_logout_uri": peer.url, "grant_roles": ()}
         self.apps = [world.application("points", **told), world.application("stock", **told),
-                     world.application("till", backchannel_logout_uri=None, session_life_s=600)]  # fmt: skip
+                     world.application("till", backchannel_logout_uri=None, session_life_s=600, grant_roles=())]  # fmt: skip
 
     def person(self) -> uuid.UUID:
         """Somebody with a login session, and three app sessions, codes and families."""

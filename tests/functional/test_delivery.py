@@ -145,7 +145,7 @@ def test_LO_07_each_answer_has_its_line(world: World, outbound: RecordingOutboun
         "html": (status(200, rp.LOGIN_PAGE, content_type="text/html"), "failed", "html_page"), "down": (down, "failed", "network"),
         "slow": (slow, "failed", "timeout"),
     }  # fmt: skip
-    parties = {slug: world.application(slug) for slug in answers}
+    parties = {slug: world.application(slug, grant_roles=()) for slug in answers}
     for slug, (behaviour, _, _) in answers.items():
         outbound.behave(f"https://{slug}.example/backchannel", behaviour)
     with time_machine.travel(NOW, tick=False):
@@ -527,8 +527,8 @@ def test_RE_05_one_hung_relying_party_delays_nobody(database: Database) -> None:
     app = create_app(settings, outbound=HttpOutbound(Rules.from_settings(settings)))
     world = World(app)
     with Peer(rp.hang) as hung, Peer(rp.ok) as fine:
-        stuck = world.application("stuck", backchannel_logout_uri=hung.url)
-        others = [world.application(f"fine{n}", backchannel_logout_uri=fine.url) for n in range(4)]
+        stuck = world.application("stuck", backchannel_logout_uri=hung.url, grant_roles=())
+        others = [world.application(f"fine{n}", backchannel_logout_uri=fine.url, grant_roles=()) for n in range(4)]
         for n in range(12):
             cut(world, furnish(world, [stuck], f"s{n}"))
         cut(world, furnish(world, others, "f1"))
@@ -549,7 +549,7 @@ def test_RE_05_many_failing_destinations_keep_to_their_half(database: Database) 
     outbound, gauge = RecordingOutbound(), Gauge()
     app = create_app(database.settings(worker_slots=6), outbound=outbound)
     world = World(app)
-    sick = [world.application(f"sick{n}") for n in range(5)]
+    sick = [world.application(f"sick{n}", grant_roles=()) for n in range(5)]
     well = world.application("well")
     for party in sick:
         outbound.behave(str(party.logout_uri), gauge.wrap(down, held=False))
@@ -596,7 +596,7 @@ def test_RE_05_the_cap_per_destination_holds_at_every_moment(database: Database)
 
 def test_RE_02_two_workers_do_everything_once(world: World, outbound: RecordingOutbound) -> None:
     """Two loops over one queue: every delivery is made, none twice, while both live."""
-    parties = [world.application(f"rp{n}") for n in range(3)]
+    parties = [world.application(f"rp{n}", grant_roles=()) for n in range(3)]
     for n in range(6):
         cut(world, furnish(world, parties, str(n)))
     with working(Worker(world.app), Worker(world.app)):

@@ -59,9 +59,7 @@ def check_new(password: str, *, second_factor: bool, context: Iterable[str]) -> 
     for word in sorted(words, key=len, reverse=True):
         bare = re.sub(re.escape(word), "", bare, flags=re.IGNORECASE)
     # zxcvbn refuses more than 72 characters; the estimate needs no more
-    enough = (
-        7.5 if second_factor else 10
-    )  # a word of the shop, a year and a sign are 7.0; eight random characters are 8
+    enough = 7.5 if second_factor else 10  # powers of ten; eight random characters are 8
     if len(set(bare)) < 4 or zxcvbn(bare[:72], user_inputs=words)["guesses_log10"] < enough:
         raise Invalid(
             "このパスワードは推測されやすいため使えません。店や自分の名前、よくある並びは避けてください。",

@@ -205,7 +205,7 @@ class ApplicationForm(Form):
     backchannel_logout_uri = StringField(
         lazy("ログアウト通知の宛先(back-channel logout)"), [Optional(), Length(max=2000)]
     )
-    backchannel_logout_session_required = BooleanField(lazy("通知に sid が必要"))
+    backchannel_logout_session_required = BooleanField(lazy("通知に sid が必要"), default=True)
     initiate_login_uri = StringField(lazy("ログインを始めるURI(ポータルのタイルから)"), [Optional(), Length(max=2000)])
     session_life_minutes = StringField(lazy("アプリの中のログインの長さ(分)"), [Optional(), Length(max=9)])
     functions = TextAreaField(lazy("機能(1行に1つ。例:points.adjust)"), [Optional(), Length(max=8000)])

@@ -69,6 +69,14 @@ class Provider:
         person = self.person() if own else self.somebody()
         return person, self.application(**how), self.browser(person)
 
+    def visit(self, **how: Any) -> tuple[RelyingParty, Browser]:
+        """An application, and a browser in which somebody has been logged in for a while: one for all tests that only look."""
+        known: dict[str, Browser] = self.app.extensions.setdefault("test-browsers", {})
+        if "somebody" not in known:
+            known["somebody"] = Browser(self.app)
+            known["somebody"].log_in(self.somebody())
+        return self.application(**how), known["somebody"]
+
     def somebody(self) -> Person:
         """One person for every test that changes nothing about them: a password costs what the product ships with."""
         known: dict[str, Person] = self.app.extensions.setdefault("test-people", {})

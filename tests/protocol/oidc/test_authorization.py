@@ -39,7 +39,7 @@ def pairs(url: str) -> dict[str, str]:
 )
 def test_OA_02_a_parameter_sent_twice_is_refused_here(provider: Provider, name: str) -> None:
     """RFC 6749 §3.1. Which of the two counts would be the attacker's choice, so nothing is sent anywhere, by GET or POST."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     value = pairs(client.authorization_url(prompt="none")).get(name, "x")
     url = client.authorization_url(prompt="none", **({} if name in {"prompt", "client_id"} else {name: value}))
     for second in (value, "other"):
@@ -59,7 +59,7 @@ def test_OA_02_a_parameter_sent_twice_is_refused_here(provider: Provider, name: 
 
 def test_OA_02_a_handle_sent_twice_is_refused(provider: Provider) -> None:
     """The handle of a stored request obeys the rule too."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     stored = browser.post("/oidc/authorize", pairs(client.authorization_url()), follow=False).headers["location"]
     handle = pairs(stored)["request"]
     assert 400 <= browser.get(f"{stored}&request={handle}", follow=False).status_code < 500
@@ -68,7 +68,7 @@ def test_OA_02_a_handle_sent_twice_is_refused(provider: Provider) -> None:
 
 def test_OA_02_resource_may_repeat_and_is_then_an_invalid_target(provider: Provider) -> None:
     """RFC 8707 §2, OA-26: an access token names one API, ours, and nothing else can be asked for."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     ours, theirs = "http://localhost:8000/oidc/userinfo", "https://api.example"
     two = client.authorization_url() + "&" + urlencode([("resource", ours), ("resource", theirs)])
     assert client.answer(browser.get(two, follow=False))["error"] == "invalid_target"
@@ -82,7 +82,7 @@ def test_OA_02_resource_may_repeat_and_is_then_an_invalid_target(provider: Provi
 
 def test_OA_04_iss_on_every_answer(provider: Provider) -> None:
     """RFC 9207 §2, §3: on success and on error, by redirect and by form, with the state that was sent."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     good = client.answer(browser.get(client.authorization_url(), follow=False))
     assert (good["iss"], good["state"]) == (client.issuer, client.state)
     assert set(good) == {"code", "iss", "state"}
@@ -105,7 +105,7 @@ def test_OA_04_iss_on_every_answer(provider: Provider) -> None:
 
 def test_OA_04_state_comes_back_byte_for_byte(provider: Provider) -> None:
     """RFC 6749 §4.1.2, Form Post §4: whatever it holds; in the form it is escaped, never markup."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     for state in ("a b+c&d=e%20", '"><script>alert(1)</script>', "店=1;\U0001f600", "x" * 4000):
         url = client.authorization_url() + "&"
         url = re.sub(r"state=[^&]*&", urlencode({"state": state}) + "&", url)
@@ -121,7 +121,7 @@ def test_OA_04_state_comes_back_byte_for_byte(provider: Provider) -> None:
 )
 def test_OA_08_code_is_the_only_response_type(provider: Provider, response_type: str) -> None:
     """RFC 9700 §2.1.2. Suite: oidcc-response-type-missing; fapi2 …-ensure-response-type-token-fails."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     answer = browser.get(client.authorization_url(response_type=response_type), follow=False)
     assert answer.status_code == 303
     assert "#" not in answer.headers["location"]
@@ -132,7 +132,7 @@ def test_OA_08_code_is_the_only_response_type(provider: Provider, response_type:
 @pytest.mark.parametrize("mode", ["fragment", "query.jwt", "web_message", "", "form_post "])
 def test_OA_08_response_modes_are_a_closed_list(provider: Provider, mode: str) -> None:
     """OAuth 2.0 Multiple Response Types §2.1: query and form_post."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     assert (
         client.answer(browser.get(client.authorization_url(response_mode=mode), follow=False))["error"]
         == "invalid_request"
@@ -153,7 +153,7 @@ def test_OA_08_no_grant_but_code_and_refresh(provider: Provider) -> None:
 def test_OA_08_form_post(provider: Provider) -> None:
     """Form Post Response Mode §2, C14. Suite: the oidcc-formpost-basic plan, oidcc-server through it. A script with the
     page's nonce sends it, a button does so without scripts, and the form can lead to the client's origin alone."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     answer = browser.get(client.authorization_url(response_mode="form_post"), follow=False)
     assert answer.status_code == 200
     page = page_of(answer)
@@ -242,7 +242,7 @@ def test_OA_09_the_way_from_password_to_client_is_303(provider: Provider) -> Non
 
 def test_OA_11_headers_of_the_interaction(provider: Provider) -> None:
     """RFC 9700 §4.16, §4.2, D17: not framed, no referrer, not stored; the interaction keeps its opener."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     other = provider.application(grant_roles=())
     answers = [
         provider.browser().get(client.authorization_url()), browser.get(client.authorization_url(), follow=False),
@@ -262,14 +262,14 @@ def test_OA_11_headers_of_the_interaction(provider: Provider) -> None:
 
 def test_OI_16_unknown_parameters_are_ignored(provider: Provider) -> None:
     """OIDC Core §3.1.2.1. Suite: oidcc-ensure-request-with-unknown-parameter-succeeds."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     assert client.log_in(browser, extra="foobar", registration="{}", dpop_jkt="x", あ='"<script>')["id_token"]
 
 
 def test_OI_16_post_to_authorize(provider: Provider) -> None:
     """OIDC Core §3.1.2.1. Suite: oidcc-ensure-post-request-succeeds. A cross-site POST brings no cookie, so it is stored
     without effect and a GET of ours finds cookie and request together (AC-40). The answer is given once."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     form = pairs(client.authorization_url())
     with Browser(provider.app) as elsewhere:
         stored = elsewhere.http.post(
@@ -298,14 +298,14 @@ def test_OI_16_post_to_authorize(provider: Provider) -> None:
 def test_OI_16_request_objects_are_refused_not_ignored(provider: Provider, extra: dict[str, str], error: str) -> None:
     """OIDC Core §6. Suite: oidcc-unsigned-request-object-supported-correctly-or-rejected-as-unsupported. And nothing is
     fetched: request_uri would be a way to make us call anybody (OA-13)."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     assert client.answer(browser.get(client.authorization_url(**extra), follow=False))["error"] == error
     assert provider.outbound.calls == []
 
 
 def test_OI_16_a_request_without_openid_is_refused(provider: Provider) -> None:
     """OIDC Core §3.1.2.1: scope MUST contain openid; unknown scopes are ignored."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     for scope in (None, "", "profile", "OPENID", "openidx"):
         assert client.answer(browser.get(client.authorization_url(scope=scope), follow=False))["error"] in {
             "invalid_scope",
@@ -339,7 +339,7 @@ def test_OI_16_no_byte_of_a_request_is_a_fault_of_ours(provider: Provider, name:
 
 def test_OA_10_a_person_without_the_application_sees_why(provider: Provider) -> None:
     """OIDC Core §3.1.2.6: known and not allowed is a page with the way back; silently it is the error. No code either way."""
-    _, client, browser = provider.enter(grant_roles=())
+    client, browser = provider.visit(grant_roles=())
     page = browser.get(client.authorization_url(), follow=False)
     assert page.status_code == 403
     assert "error=access_denied" in page_of(page)

@@ -39,7 +39,7 @@ def form(client: RelyingParty, code: str) -> dict[str, str]:
 @pytest.mark.parametrize("registered", METHODS)
 def test_OA_14_only_the_registered_method(provider: Provider, registered: str) -> None:
     """RFC 6749 §2.3, RFC 9700 §2.5. Suite: oidcc-server-client-secret-post."""
-    _, client, browser = provider.enter(auth_method=registered)
+    client, browser = provider.visit(auth_method=registered)
     code, secret = client.code(browser), client.secret or "none"
     ways = {
         "client_secret_basic": (basic(client.client_id, secret), {}),
@@ -61,7 +61,7 @@ def test_OA_14_only_the_registered_method(provider: Provider, registered: str) -
 
 def test_OA_14_two_methods_in_one_request(provider: Provider) -> None:
     """RFC 6749 §2.3: not more than one. 400, although each alone would be right, and the code is not spent."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     code, secret = client.code(browser), client.secret or ""
     both = {**form(client, code), "client_id": client.client_id, "client_secret": secret}
     answer = client.http.post("/oidc/token", data=both, headers=basic(client.client_id, secret))
@@ -77,7 +77,7 @@ def test_OA_14_two_methods_in_one_request(provider: Provider) -> None:
 def test_OA_14_a_wrong_secret(provider: Provider, secret: str) -> None:
     """RFC 6749 §5.2: 401 for both ways of sending it, and the code is not spent."""
     for method in METHODS[:2]:
-        _, client, browser = provider.enter(auth_method=method)
+        client, browser = provider.visit(auth_method=method)
         code, good = client.code(browser), client.secret
         client.secret = secret
         answer = client.redeem(code)
@@ -99,7 +99,7 @@ def test_OA_14_a_broken_header_is_a_401(provider: Provider, header: str) -> None
 
 def test_OA_14_parameters_belong_in_the_body(provider: Provider) -> None:
     """RFC 6749 §2.3.1, libraries.md 2.7: a URL is logged by everybody on the way."""
-    _, client, browser = provider.enter(auth_method="client_secret_post")
+    client, browser = provider.visit(auth_method="client_secret_post")
     code = client.code(browser)
     full = {**form(client, code), "client_id": client.client_id, "client_secret": client.secret or ""}
     for name, value in full.items():
@@ -116,7 +116,7 @@ def test_OA_14_parameters_belong_in_the_body(provider: Provider) -> None:
 )
 def test_OA_02_a_parameter_sent_twice_at_the_token_endpoint(provider: Provider, name: str) -> None:
     """RFC 6749 §3.2. The code is not spent."""
-    _, client, browser = provider.enter(auth_method="client_secret_post")
+    client, browser = provider.visit(auth_method="client_secret_post")
     code = client.code(browser)
     full = {
         **form(client, code),

@@ -32,7 +32,7 @@ def test_OA_05_a_code_lives_sixty_seconds(provider: Provider, at: At) -> None:
 
 def test_OA_05_a_code_is_long_and_never_the_same(provider: Provider) -> None:
     """OA-05, OA-18: at least 128 bits, and only its digest is stored."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     codes = {client.code(browser) for _ in range(5)}
     assert len(codes) == 5
     assert min(map(len, codes)) >= 43  # 256 bits in base64url
@@ -42,7 +42,7 @@ def test_OA_05_a_code_is_long_and_never_the_same(provider: Provider) -> None:
 
 def test_OA_05_a_code_is_bound_to_client_address_and_challenge(provider: Provider) -> None:
     """RFC 6749 §4.1.3, RFC 9700 §4.5. Suite: oidcc-server. None of the wrong tries spends it for its owner."""
-    _, client, browser = provider.enter(redirect_uris=("https://rp.example/a", "https://rp.example/b"))
+    client, browser = provider.visit(redirect_uris=("https://rp.example/a", "https://rp.example/b"))
     other, native = provider.application(), provider.public()
     code = client.code(browser)
     for thief in (other, native):
@@ -67,7 +67,7 @@ def test_OA_05_an_invented_code(provider: Provider, code: str) -> None:
 
 def test_OA_05_a_code_carries_the_nonce_of_its_request(provider: Provider) -> None:
     """OIDC Core §3.1.3.7: two requests in one browser, each with its own nonce; a long one survives."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     first, verifier, nonce = client.code(browser), client.verifier, client.nonce
     second = client.code(browser, nonce="n" * 1000)
     assert client.claims(client.redeem(second).json()["id_token"])["nonce"] == "n" * 1000

@@ -15,7 +15,7 @@ NONE = {"code_challenge": None, "code_challenge_method": None}
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
 def test_OA_03_s256_works_for_every_kind_of_client(provider: Provider, method: str) -> None:
     """RFC 7636 §4. Suite: oidcc-ensure-request-with-valid-pkce-succeeds."""
-    _, client, browser = provider.enter(auth_method=method)
+    client, browser = provider.visit(auth_method=method)
     assert client.log_in(browser)["access_token"]
 
 
@@ -42,7 +42,7 @@ def test_OA_03_everything_weaker_is_refused_at_the_front_door(
     provider: Provider, method: str, extra: dict[str, str | None]
 ) -> None:
     """RFC 9700 §2.1.1, RFC 7636 §4.4.1, trap F14. Suite: fapi2 …-par-plain-pkce-rejected, …-par-ensure-pkce-required."""
-    _, client, browser = provider.enter(auth_method=method)
+    client, browser = provider.visit(auth_method=method)
     answer = client.answer(browser.get(client.authorization_url(**extra), follow=False))
     assert answer["error"] == "invalid_request"
     assert "code" not in answer
@@ -51,7 +51,7 @@ def test_OA_03_everything_weaker_is_refused_at_the_front_door(
 @pytest.mark.parametrize("method", ["client_secret_basic", "none"])
 def test_OA_03_the_verifier_must_fit(provider: Provider, method: str) -> None:
     """RFC 7636 §4.6. Suite: fapi2 …-incorrect-pkce-code-verifier-rejected. A thief's wrong guess does not spend the code."""
-    _, client, browser = provider.enter(auth_method=method)
+    client, browser = provider.visit(auth_method=method)
     code = client.code(browser)
     challenge = client.authorization_url().split("code_challenge=")[1].split("&")[0]
     client_verifier, bad = client.verifier, {"invalid_grant", "invalid_request"}
@@ -77,7 +77,7 @@ def test_OA_03_the_verifier_must_fit(provider: Provider, method: str) -> None:
 
 def test_OA_03_the_excepted_client_sends_a_nonce_instead(provider: Provider) -> None:
     """D5, C1: the exception is per confidential client, and the nonce then binds the code to the browser."""
-    _, client, browser = provider.enter(pkce_exempt=True)
+    client, browser = provider.visit(pkce_exempt=True)
     for nonce in (None, ""):
         answer = client.answer(browser.get(client.authorization_url(nonce=nonce, **NONE), follow=False))
         assert answer["error"] == "invalid_request"
@@ -89,7 +89,7 @@ def test_OA_03_the_excepted_client_sends_a_nonce_instead(provider: Provider) -> 
 
 def test_OA_03_the_exception_is_no_downgrade(provider: Provider) -> None:
     """RFC 9700 §4.8.2: a verifier without a challenge is an attack; a challenge once sent must be met."""
-    _, client, browser = provider.enter(pkce_exempt=True)
+    client, browser = provider.visit(pkce_exempt=True)
     code = client.code(browser, **NONE)
     answer = client.redeem(code, code_verifier="x" * 43)
     assert answer.json()["error"] == "invalid_request"

@@ -86,7 +86,7 @@ def _form(client: RelyingParty, uri: str) -> dict[str, str]:
 
 def test_OA_01_the_exact_string_works_and_keeps_its_query(provider: Provider) -> None:
     """OIDC Core §3.1.2.1: simple string comparison. Suite: oidcc-redirect-uri-query-OK."""
-    _, client, browser = provider.enter(redirect_uris=("https://rp.example/callback?tab=1&name=%E5%BA%97",))
+    client, browser = provider.visit(redirect_uris=("https://rp.example/callback?tab=1&name=%E5%BA%97",))
     answer = browser.get(client.authorization_url(), follow=False)
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("https://rp.example/callback?tab=1&name=%E5%BA%97&code=")

@@ -39,7 +39,7 @@ def refused(client: RelyingParty, token: str) -> bool:
 
 def test_OA_15_a_confidential_client_keeps_its_token(provider: Provider) -> None:
     """D4, RFC 9700 §4.14: no rotation where the client authenticates. Suite: oidcc-refresh-token."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     tokens = client.log_in(browser)
     first, second = refreshed(client, tokens["refresh_token"]), refreshed(client, tokens["refresh_token"])
     assert first["refresh_token"] == second["refresh_token"] == tokens["refresh_token"]
@@ -49,7 +49,7 @@ def test_OA_15_a_confidential_client_keeps_its_token(provider: Provider) -> None
 
 def test_OA_15_only_a_client_registered_for_it_gets_one(provider: Provider) -> None:
     """OA-15 *when issued*."""
-    _, client, browser = provider.enter(refresh_allowed=False, offline_allowed=True)
+    client, browser = provider.visit(refresh_allowed=False, offline_allowed=True)
     tokens = client.log_in(browser, scope=OFFLINE)
     assert "refresh_token" not in tokens
     assert client.refresh("x").json()["error"] == "unauthorized_client"
@@ -237,7 +237,7 @@ def test_OA_16_a_password_changed_on_the_page(provider: Provider) -> None:
 
 def test_OA_26_scope_only_shrinks(provider: Provider) -> None:
     """RFC 6749 §6, RFC 9068: less on request, for that access token alone; never more."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     tokens = client.log_in(browser)
     less = refreshed(client, tokens["refresh_token"], scope="openid")
     assert less["scope"] == "openid"
@@ -253,7 +253,7 @@ def test_OA_26_scope_only_shrinks(provider: Provider) -> None:
 
 def test_OA_26_a_token_of_one_api_is_no_token_of_another(provider: Provider) -> None:
     """RFC 8707: the audience is one string, our userinfo endpoint; each client's tokens show that client's functions."""
-    _, client, browser = provider.enter(functions=("points.view",))
+    client, browser = provider.visit(functions=("points.view",))
     other = provider.application(functions=("stock.count",))
     mine, theirs = client.log_in(browser)["access_token"], other.log_in(browser)["access_token"]
     assert client.claims(mine)["aud"] == client.claims(theirs)["aud"] == "http://localhost:8000/oidc/userinfo"

@@ -118,7 +118,7 @@ def test_OA_17_a_longer_life_refuses_to_start(tmp_path: Path) -> None:
 def test_OI_11_userinfo(provider: Provider) -> None:
     """OIDC Core §5.3. Suite: oidcc-userinfo-get, oidcc-userinfo-post-header, oidcc-userinfo-post-body. Same sub as the ID
     token; what the ID token says of the person, and nothing else."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     tokens = client.log_in(browser)
     token, bearer = tokens["access_token"], {"Authorization": f"Bearer {tokens['access_token']}"}
     answers = [
@@ -139,7 +139,7 @@ def test_OI_11_userinfo(provider: Provider) -> None:
 
 def test_OI_11_userinfo_refuses_everything_else(provider: Provider) -> None:
     """RFC 6750 §2, §3.1, RFC 9700 §4.3.2: never in the query; one way at a time; a challenge with every 401."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     token = client.log_in(browser)["access_token"]
     bearer = {"Authorization": f"Bearer {token}"}
     head, body, mac = token.split(".")

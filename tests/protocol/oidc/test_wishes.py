@@ -47,7 +47,7 @@ def acr(essential: bool, *values: str) -> str:
 def test_OI_01_prompt_none(provider: Provider) -> None:
     """OIDC Core §3.1.2.1, §3.1.2.6. Suite: oidcc-prompt-none-logged-in, oidcc-prompt-none-not-logged-in. Never a page of
     ours: the answer is a redirect, whatever is missing."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     assert error(client, ask(client, browser, prompt="none")) is None
     nobody = provider.browser()
     assert error(client, ask(client, nobody, prompt="none")) == "login_required"
@@ -70,7 +70,7 @@ def test_OI_01_prompt_none(provider: Provider) -> None:
 )
 def test_OI_01_contradictory_or_unknown_prompts(provider: Provider, prompt: str) -> None:
     """OIDC Core §3.1.2.1: none with anything else is an error."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     assert error(client, ask(client, browser, prompt=prompt)) == "invalid_request"
 
 
@@ -130,7 +130,7 @@ def test_OI_03_max_age_zero_is_a_fresh_login(provider: Provider, at: At) -> None
 )
 def test_OI_03_max_age_that_is_no_number(provider: Provider, max_age: str) -> None:
     """OIDC Core §3.1.2.1: an error, not a guess and not a 500."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     assert error(client, ask(client, browser, max_age=max_age)) == "invalid_request"
 
 
@@ -165,7 +165,7 @@ def test_OI_04_id_token_hint(provider: Provider, at: At) -> None:
 def test_OI_04_hints_that_are_none(provider: Provider) -> None:
     """OIDC Core §3.1.2.2: signature, iss, own aud and the typ of an ID token. Access, logout and foreign tokens: OA-25 has
     the matrix; here another client's ID token and an unsigned one."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     other = provider.application()
     theirs, mine = other.log_in(browser), client.log_in(browser)
     foreign = ECKey.generate_key("P-256")
@@ -193,7 +193,7 @@ def test_OI_04_hints_that_are_none(provider: Provider) -> None:
 def test_OI_05_login_hint(provider: Provider, hint: str) -> None:
     """OIDC Core §3.1.2.1. Suite: oidcc-login-hint. It decides nothing: whoever is logged in goes on, and the login page is
     the same for a known and an unknown name, with nothing of it as markup."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     assert error(client, ask(client, browser, login_hint=hint)) is None
     nobody = provider.browser()
     page = page_of(nobody.get(client.authorization_url(login_hint=hint)))
@@ -207,7 +207,7 @@ def test_OI_05_login_hint(provider: Provider, hint: str) -> None:
 
 def test_OI_06_voluntary_assurance_is_reported_as_reached(provider: Provider) -> None:
     """OIDC Core §3.1.2.1, §5.5.1.1. Suite: oidcc-ensure-request-with-acr-values-succeeds. Silently the request never fails."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     for extra in (
         {"acr_values": AAL2},
         {"acr_values": "urn:mace:incommon:iap:silver 1"},
@@ -253,7 +253,7 @@ def test_OI_06_step_up_reaches_it(provider: Provider, at: At, extra: dict[str, s
 
 def test_OI_06_an_unmet_essential_class_fails(provider: Provider) -> None:
     """OIDC Core §5.5.1.1: never in silence. Suite: fapi2 …-essential-acr."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     for claims in (acr(True, AAL3), acr(True, "urn:unknown"), acr(True, AAL3, "x")):
         for prompt in ("none", None):
             assert (
@@ -269,7 +269,7 @@ def test_OI_06_an_unmet_essential_class_fails(provider: Provider) -> None:
 
 def test_OI_06_an_application_that_demands_two_factors(provider: Provider) -> None:
     """D21: a request cannot wish for less than the application demands; nor may it confuse it with more."""
-    _, client, browser = provider.enter(min_acr=AAL2)
+    client, browser = provider.visit(min_acr=AAL2)
     for extra in ({}, {"acr_values": AAL1}, {"claims": acr(True, AAL1)}, {"claims": acr(True, AAL1, AAL2)}):
         assert waits(ask(client, browser, **extra), "/login/step-up"), extra
         assert error(client, ask(client, browser, prompt="none", **extra)) == "unmet_authentication_requirements"
@@ -296,7 +296,7 @@ def test_OI_06_the_whole_step_up(provider: Provider, at: At) -> None:
 def test_OI_07_claims_parameter(provider: Provider) -> None:
     """OIDC Core §5.5. Suite: oidcc-claims-essential. A claim asked for by name is there without its scope, in the place where
     it was asked for, after a refresh too; an unknown one is ignored."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     claims = {
         "userinfo": {"name": {"essential": True}, "picture": None},
         "id_token": {"locale": None, "auth_time": {"essential": True}, "unknown": {"value": "x"}},
@@ -314,7 +314,7 @@ def test_OI_07_claims_parameter(provider: Provider) -> None:
 
 def test_OI_07_a_sub_of_somebody_else(provider: Provider) -> None:
     """OIDC Core §5.5.1: with a `sub` value that is not the person's the request fails; it is never issued for another."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     mine = client.claims(client.log_in(browser)["id_token"])
     other = provider.browser(provider.person())
     theirs = client.log_in(other)
@@ -343,7 +343,7 @@ def test_OI_07_a_sub_of_somebody_else(provider: Provider) -> None:
 )  # fmt: skip
 def test_OI_07_claims_that_are_none(provider: Provider, claims: str) -> None:
     """OIDC Core §5.5: a JSON object of objects, or an error."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     assert error(client, ask(client, browser, claims=claims)) == "invalid_request"
 
 
@@ -361,7 +361,7 @@ def test_OI_07_claims_that_are_none(provider: Provider, claims: str) -> None:
 )
 def test_OI_07_claims_that_ask_for_nothing(provider: Provider, claims: str) -> None:
     """OIDC Core §5.5: null means in the default manner; other members are ignored."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     assert error(client, ask(client, browser, claims=claims)) is None
 
 
@@ -390,7 +390,7 @@ def test_OI_07_claims_that_ask_for_nothing(provider: Provider, claims: str) -> N
 def test_OI_08_preferences_are_never_an_error(provider: Provider, name: str, value: str) -> None:
     """OIDC Core §3.1.2.1. Suite: oidcc-ui-locales, oidcc-claims-locales, oidcc-display-page, oidcc-display-popup. No locale is
     a path."""
-    _, client, browser = provider.enter()
+    client, browser = provider.visit()
     assert error(client, ask(client, browser, **{name: value})) is None
     page = provider.browser().get(client.authorization_url(**{name: value}))
     assert page.status_code == 200

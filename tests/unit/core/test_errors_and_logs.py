@@ -14,12 +14,11 @@ from idp.core.errors import SekishoError, Throttled
 
 
 @pytest.fixture
-def configured(capsys: pytest.CaptureFixture[str]) -> Iterator[logging.Logger]:
-    """Our logging for one test; pytest's own comes back afterwards."""
+def configured() -> Iterator[logging.Logger]:
+    """A logger for a test that configures our logging; pytest's own comes back afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     levels = {name: logging.getLogger(name).level for name in logs.PINNED}
-    logs.configure()
     yield logging.getLogger("idp.test")
     root.handlers[:], root.level = handlers, level
     for name, kept in levels.items():
@@ -51,6 +50,7 @@ def test_each_error_has_a_status_and_keeps_its_texts_apart_wb22() -> None:
 
 def test_one_object_a_line_and_no_secret(configured: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     """VA-33, WB-08: named secrets are hidden; control, bidi and ANSI characters cannot forge a line."""
+    logs.configure()
     nasty = 'x\n{"level":"error"}\x1b[31m\u202e'
     configured.info(
         nasty,
