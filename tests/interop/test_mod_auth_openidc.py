@@ -34,7 +34,7 @@ def servers(apache_ready: None, installation: Installation) -> Iterator[dict[str
         made = {slug: stack.enter_context(Apache()) for slug in KINDS}
         wishes = {
             slug: ("--redirect-uri", server.redirect_uri, "--post-logout-redirect-uri", server.bye, "--backchannel-logout-uri",
-                   server.backchannel_uri, "--id-token-alg", KINDS[slug][0], *(["--backchannel-logout-session-required"] * KINDS[slug][1]))
+                   server.backchannel_uri, "--id-token-alg", KINDS[slug][0], "--backchannel-logout-session-required" if KINDS[slug][1] else "--no-backchannel-logout-session-required")
             for slug, server in made.items()
         }  # fmt: skip
         for slug, registered in installation.register(wishes).items():
