@@ -32,7 +32,9 @@ def app() -> None:
 @click.option("--post-logout-redirect-uri", "post_logout", multiple=True)
 @click.option("--backchannel-logout-uri", help="Without one, receipts can only say how long its logins live.")
 @click.option(
-    "--backchannel-logout-session-required/--no-backchannel-logout-session-required", default=True, show_default=True,
+    "--backchannel-logout-session-required/--no-backchannel-logout-session-required",
+    default=True,
+    show_default=True,
     help="Also name each session by its sid: some clients find none without it and answer 200 all the same.",
 )
 @click.option("--initiate-login-uri", help="Where the portal tile leads.")

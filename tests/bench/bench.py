@@ -180,19 +180,26 @@ def _cut_all(app: Any, accounts: list[str], every_s: float) -> list[tuple[float,
     return found
 
 
-def _page_all(manager: drive.Actor, accounts: list[str], every_s: float) -> tuple[list[float], list[float], int]:
-    """Stop each on the page; returns seconds for dialog and form together, for the form alone, and failures."""
-    whole, posted, failed = [], [], 0
+def _page_all(manager: drive.Actor, accounts: list[str], every_s: float) -> tuple[list[float], list[float], list[str]]:
+    """Stop each on the page; returns seconds for dialog and form together, for the form alone, and what failed."""
+    whole, posted, failed = [], [], list[str]()
     for account in accounts:
         began = time.monotonic()
         try:
             posted.append(manager.revoke(account))
             whole.append(time.monotonic() - began)
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError) as error:
             manager.http.close()
-            failed += 1
+            failed.append(str(error)[:21] if isinstance(error, RuntimeError) else type(error).__name__)
         time.sleep(max(0.0, every_s - (time.monotonic() - began)))
     return whole, posted, failed
+
+
+def _failures(found: list[str]) -> str:
+    """How many failed, and with what."""
+    return f"{len(found)} failed" + (
+        f" ({', '.join(f'{n} × {k}' for k, n in Counter(found).items())})" if found else ""
+    )
 
 
 class Bench:
@@ -284,7 +291,7 @@ class Bench:
             )
             whole, posted, failed = hand.ask("page", paged, 0.05)
             found.append(
-                ("the same on the manager's page, HTTP (form alone)", f"{spread(posted)}, {failed} failed", "")
+                ("the same on the manager's page, HTTP (form alone)", f"{spread(posted)}, {_failures(failed)}", "")
             )
             self._wait_for_deliveries()
             found.append(self._acknowledged(hand, told))
@@ -333,7 +340,7 @@ class Bench:
             ("… revocation by another process (the command)", spread(took), "p99 ≤ 1 s, aim ≤ 300 ms"),
             (
                 "… revocation on the manager's page (form alone)",
-                f"{spread(posted)}, {failed} failed",
+                f"{spread(posted)}, {_failures(failed)}",
                 "p99 ≤ 1 s, aim ≤ 300 ms",
             ),
             ("… revocation on the manager's page (dialog and form)", spread(whole), ""),

@@ -282,7 +282,7 @@ async def _storm(plan: dict[str, Any], rate: float, seconds: float) -> Counter[s
             task.add_done_callback(pending.discard)
             sent += 1
         await asyncio.sleep(0.002)
-    outcome["sent"] = sent
+    outcome["sent"], outcome["waiting at the end"] = sent, len(pending)
     for task in list(pending):
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)

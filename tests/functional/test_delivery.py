@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -23,7 +23,7 @@ from idp.core import clock
 from idp.core.db import reading, transaction
 from idp.core.outbound import Answer, HttpOutbound, Rules
 from idp.domain.authn import activation
-from idp.domain.directory.models import Account
+from idp.domain.directory.models import Account, Assignment
 from idp.domain.directory.roles import Role
 from idp.domain.sessions.models import AppSession
 from idp.ledgers.audit.events import Tag
@@ -35,6 +35,7 @@ from idp.lifecycle.revocation.cutter import Outcome
 from idp.lifecycle.revocation.models import Evidence, Revocation
 from idp.lifecycle.revocation.receipt import Line, Receipt
 from idp.lifecycle.revocation.words import Scope
+from idp.lifecycle.schedule import due
 from idp.worker import Worker
 from tests.actors import CLI, Browser, Person, RelyingParty, World, utc
 from tests.conftest import Database, dispose
@@ -677,6 +678,81 @@ def test_RE_07_one_key_is_one_revocation(world: World, database: Database) -> No
         with pytest.raises(Exception, match="idempotency key"):
             cut(world, key="one", **wish)
     assert world.rows(select(Account.ended_at).where(Account.id == other))[0].ended_at is None
+
+
+# --- what the clock does -------------------------------------------------------------------------------------------
+
+
+def end_at(world: World, table: type[Account] | type[Assignment], row_id: uuid.UUID, at: datetime) -> None:
+    """Set an end date, as the page that books one does."""
+    with world.app.app_context(), transaction() as session:
+        session.execute(update(table).where(table.id == row_id).values(ends_at=at))
+
+
+def test_RV_01_all_assignments_end_together(world: World) -> None:
+    """Both assignments of a person end at the same instant: nobody is left with an account and no place. One receipt of the
+    whole account, not two of its halves; a second sweep, and a second worker, add nothing."""
+    with time_machine.travel(NOW, tick=False) as clock_:
+        both, one = world.person("0413"), world.person("0414")
+        for person in (both, one):
+            second = world.assign(person, "S2")
+            end_at(world, Assignment, person.assignment_id, NOW + timedelta(hours=1))
+            if person is both:
+                end_at(world, Assignment, second, NOW + timedelta(hours=1))
+        world.deliver()
+        assert world.rows(select(Revocation.id)) == []
+        clock_.shift(timedelta(hours=1))
+        for worker in (world.worker, Worker(world.app), world.worker):
+            worker.sweep()
+        scopes = {
+            row.account_id: row.scope_kind for row in world.rows(select(Revocation.account_id, Revocation.scope_kind))
+        }
+        assert scopes == {both.id: "account", one.id: "assignment"}
+        assert len(world.rows(select(Revocation.id))) == 2
+        ended = {row.id: row.ended_at for row in world.rows(select(Account.id, Account.ended_at))}
+        assert ended[both.id] is not None
+        assert ended[one.id] is None
+
+
+def test_RE_20_an_end_date_that_was_moved_meanwhile_is_the_one_that_counts(world: World) -> None:
+    """Head office moves the date while the sweep is on its way to that person: what the sweep read first decides nothing."""
+    with time_machine.travel(NOW, tick=False) as clock_:
+        person = world.person()
+        end_at(world, Account, person.id, NOW + timedelta(hours=1))
+        clock_.shift(timedelta(hours=2))
+
+        def run() -> None:
+            with world.app.app_context():
+                due.run(give_up_after=timedelta(hours=24), now=clock.now())
+
+        with world.app.app_context(), transaction() as session:
+            session.execute(update(Account).where(Account.id == person.id).values(ends_at=NOW + timedelta(days=30)))
+            sweep = threading.Thread(target=run)
+            sweep.start()
+            sweep.join(0.7)  # it has read the old date and waits for the row, or, on SQLite, for the file
+        sweep.join(20)
+        assert world.rows(select(Revocation.id)) == []
+        assert world.rows(select(Account.ended_at).where(Account.id == person.id))[0].ended_at is None
+        clock_.shift(timedelta(days=31))
+        world.worker.sweep()
+        assert len(world.rows(select(Revocation.id))) == 1
+
+
+def test_RV_01_one_person_who_cannot_be_cut_keeps_nobody_waiting(world: World) -> None:
+    """Somebody's cascade fails, at every sweep; everybody else's runs, and so does the rest of the sweep."""
+    with time_machine.travel(NOW, tick=False) as clock_:
+        accounts = [furnish(world, [], str(n)) for n in range(3)]
+        cut(world, accounts[0], key=f"end:{accounts[1]}:1", scope=Scope.APPLICATION)  # the key that the sweep will want
+        for account in accounts[1:]:
+            end_at(world, Account, account, NOW + timedelta(hours=1))
+        quiet = world.application("quiet", backchannel_logout_uri=None, session_life_s=60, grant_roles=())
+        residual = cut(world, furnish(world, [quiet], "9"))
+        clock_.shift(timedelta(hours=2))
+        for _ in range(2):
+            world.worker.sweep()
+        ended = {row.id: row.ended_at is not None for row in world.rows(select(Account.id, Account.ended_at))}
+        assert (ended[accounts[1]], ended[accounts[2]]) == (False, True)
+        assert not [line for line in found(world, residual).lines if line.open]
 
 
 # --- helpers -------------------------------------------------------------------------------------------------------

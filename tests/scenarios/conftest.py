@@ -92,7 +92,8 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("no chromium")
     with sync_playwright() as play:
         browser = play.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+            executable_path=found,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
         )
         yield browser
         browser.close()

@@ -130,7 +130,17 @@ def test_nothing_is_wider_than_the_screen(demo: Demo, chromium: Browser, width: 
     page = person.page
     page.goto(f"{demo.issuer}/login")
     log_in(page, demo.person("AOBA/0201"))
-    paths = ["/", "/store/00124/staff", "/store/00124/staff/new", "/receipts", "/me/sessions", "/me/security", "/me/password", "/help/login", "/status"]
+    paths = [
+        "/",
+        "/store/00124/staff",
+        "/store/00124/staff/new",
+        "/receipts",
+        "/me/sessions",
+        "/me/security",
+        "/me/password",
+        "/help/login",
+        "/status",
+    ]
     for path in paths:
         page.goto(demo.issuer + path)
         fits(page)
