@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 
 from idp.app import create_app, create_database_app
 from idp.core.db import db
@@ -33,8 +35,23 @@ TOGETHER = ("tests/interop/", "tests/scenarios/")
 REQUIRE_ALL = os.environ.get("SEKISHO_REQUIRE_ALL") == "1"
 
 
+class CompiledTemplates(BytecodeCache):
+    """Compiled templates of this run: each test builds an application of its own, and all of them show the same pages."""
+
+    def __init__(self) -> None:
+        self.code: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self.code:
+            bucket.bytecode_from_string(self.code[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.code[bucket.key] = bucket.bytecode_to_string()
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register our markers."""
+    """Register our markers, and let every application of this process share its compiled templates."""
+    Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
     config.addinivalue_line("markers", "guards(*sites): this test goes red when one of these claims is removed")
     config.addinivalue_line("markers", "slow: left out of the default run; a setting asks for it")
 

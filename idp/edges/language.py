@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -32,6 +32,7 @@ JST = ZoneInfo("Asia/Tokyo")
 READING = re.compile(r"([\u3400-\u9fff々〆ヶ]+)\(([ぁ-ゖー]+)\)")
 
 
+@lru_cache(maxsize=4)
 def load(folder: Path) -> dict[str, stdlib_gettext.NullTranslations]:
     """Read every catalogue below `folder/<language>/*.po` into one translation per language."""
     found: dict[str, stdlib_gettext.NullTranslations] = {}

@@ -65,9 +65,10 @@ class Puppet:
 
     @property
     def writing(self) -> bool:
-        """True while it holds, or waits for, SQLite's write lock."""
-        begun = max((i for i, s in enumerate(self.steps) if s.startswith(WRITE)), default=-1)
-        return begun >= 0 and COMMIT not in self.steps[begun:-1]
+        """True while it stands with SQLite's write lock in its hands. The step before which it stands has not happened."""
+        happened = self.steps[:-1]
+        begun = max((i for i, s in enumerate(happened) if s.startswith(WRITE)), default=-1)
+        return begun >= 0 and COMMIT not in happened[begun:]
 
     def until_paused(self) -> bool:
         """Wait until it stands before its step, or has finished without coming there. True: it stands."""

@@ -371,7 +371,9 @@ def _proceed(
     if isinstance(step, StepUp) and not (step.voluntary and second_factor.seed_of(session, login.account_id) is None):
         return _wait(session, params, stored, page="/login/step-up")
 
-    if not live.claim_login_session(session, login.id, now=now):
+    # a silent request is a script's: it shows nobody in front of the screen, so the idle limit stays (AC-41)
+    idle_s = None if "none" in wish.prompt else login.idle_s
+    if not live.claim_login_session(session, login.id, now=now, idle_s=idle_s):
         return _wait(session, params, stored, page="/login") if "none" not in wish.prompt else _refuse_login()
     facts = gate.load_facts(session, login.account_id, client.application.id, now=now)
     allowed = gate.decide(client.application, facts, acr=login.acr) if facts else Refused("no_assignment")

@@ -134,6 +134,19 @@ def test_OI_03_max_age_that_is_no_number(provider: Provider, max_age: str) -> No
     assert error(client, ask(client, browser, max_age=max_age)) == "invalid_request"
 
 
+def test_OI_01_a_silent_request_is_no_activity(provider: Provider, at: At) -> None:
+    """AC-41, OI-01: opening an application moves the idle limit; a script that asks every minute does not keep a login alive."""
+    at(0)
+    _, client, browser = provider.enter()
+    at(20 * 60)
+    assert error(client, ask(client, browser)) is None
+    for minute in range(21, 50, 4):
+        at(minute * 60)
+        assert error(client, ask(client, browser, prompt="none")) is None
+    at(50 * 60)
+    assert error(client, ask(client, browser, prompt="none")) == "login_required"
+
+
 # --- OI-04, OI-05 ----------------------------------------------------------------------------------------------------
 
 
