@@ -27,7 +27,8 @@ for command in (
 def main() -> None:
     """Run the command. Exit status: 0 done, 1 refused with a reason, 2 wrong usage."""
     try:
-        cli.main(standalone_mode=False)
+        status = cli.main(standalone_mode=False)  # what a command asked to exit with, else its return value
+        sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

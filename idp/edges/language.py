@@ -99,7 +99,7 @@ def _readable(translate: Callable[[str], str], text: str) -> str:
 def text(message: str, **values: Any) -> str:
     """Translate outside a template: errors and notices. Values are named `%(name)s`."""
     translate: Callable[[str], str] = current_app.extensions["sekisho-translate"]
-    done = translate(message)
+    done = _readable(translate, message)
     return done % values if values else done
 
 

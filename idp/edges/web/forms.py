@@ -65,7 +65,8 @@ class _Lazy:
         return language.text(self._message)
 
     def __mod__(self, values: Any) -> str:
-        return f"{str(self) % values}"
+        filled: str = str(self) % values
+        return filled
 
     def __html__(self) -> str:
         return str(escape(str(self)))
