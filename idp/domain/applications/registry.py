@@ -223,7 +223,7 @@ def grant(
 
 def lock_application(session: Session, application_id: uuid.UUID) -> Application:
     """Take the application's shared row exclusively: whoever narrows it waits for issuers and stops new ones (RE-20)."""
-    row = session.scalar(select(Application).where(Application.id == application_id).with_for_update())
+    row = session.scalar(select(Application).where(Application.id == application_id).with_for_update(key_share=True))
     if row is None:
         raise NotFound("アプリが見つかりません。", f"application {application_id}")
     return row

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from idp.core import ids
 from idp.core.db import reading, retrying, transaction
-from idp.core.errors import Invalid, NotFound, Throttled
+from idp.core.errors import Invalid, NotFound, Stale, Throttled
 from idp.domain.authn import activation, passwords, second_factor
 from idp.domain.authn import login as authn
 from idp.domain.authn.login import AAL2
@@ -206,12 +206,12 @@ def _store_totp(looking: Looking, sealed: second_factor.SealedSeed, step: int, h
         cookie = live.raise_assurance(
             session, looking.login, acr=AAL2, amr=("pwd", "otp", "mfa"), actor=looking.viewer.actor, now=now
         )
+        if cookie is None:  # the gate: nothing that was done inside an ended login session is kept
+            raise Stale("画面の期限が切れました。もう一度送ってください。", "login session ended during enrolment")
         told = ends.end_other_logins(
             session, account_id, keep=looking.login.id, reason="authenticator_changed", now=now
         )
         ends.tell(session, account_id, told, give_up_after=browser.services().settings.give_up_after, now=now)
-    if cookie is None:
-        return None
     answer = make_response(render_template("web/recovery_codes.html", codes=codes, onward=login.onward(handle, "/")))
     browser.set_cookie(answer, browser.LOGIN_COOKIE, cookie)
     return answer

@@ -61,7 +61,9 @@ def _targets(session: Session, account_id: uuid.UUID, now: datetime) -> list[tup
     Assignments that end take the account with them when none is left: nobody stays without a place.
     """
     account = session.execute(
-        select(Account.ended_at, Account.ends_at, Account.epoch).where(Account.id == account_id).with_for_update()
+        select(Account.ended_at, Account.ends_at, Account.epoch)
+        .where(Account.id == account_id)
+        .with_for_update(key_share=True)
     ).one()
     rows = session.execute(
         select(Assignment.id, Assignment.ends_at, Assignment.epoch)

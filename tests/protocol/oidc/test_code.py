@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 
 from idp.core.db import transaction
 from idp.domain.directory.models import Account
+from idp.domain.directory.roles import Role
 from idp.domain.tokens.models import AuthorizationCode
 from idp.ledgers.audit.events import Tag
 from tests.protocol.oidc.conftest import Provider
@@ -123,6 +124,28 @@ def test_OA_07_a_replay_half_a_minute_and_a_day_later(provider: Provider, at: At
     assert client.redeem(code, code_verifier=verifier).status_code == 400
     assert client.refresh(tokens["refresh_token"]).json()["error"] == "invalid_grant"
     assert provider.count(Tag.CODE_REPLAYED, person) == 2
+
+
+@pytest.mark.parametrize("how", ["without the verifier", "another address", "after the logout"])
+def test_OA_07_a_replay_is_recognised_before_anything_else(provider: Provider, how: str) -> None:
+    """OA-07: whoever holds a used code has stolen something, also when the rest of the request is wrong; and an offline grant
+    ends by it although its login session is over."""
+    manager = provider.person(role=Role.STORE_MANAGER)
+    client, browser = provider.application(offline_allowed=True), provider.browser(manager)
+    code = client.code(browser, scope="openid offline_access")
+    tokens = client.redeem(code).json()
+    if how == "after the logout":
+        fields = next(f for f in browser.forms(browser.get("/me/sessions")) if f["action"] == "/logout")["fields"]
+        browser.post("/logout", fields)
+        assert client.userinfo(tokens["access_token"]).status_code == 200
+    over = {
+        "without the verifier": {"code_verifier": "x" * 43},
+        "another address": {"redirect_uri": "https://x.example"},
+    }
+    assert client.redeem(code, **over.get(how, {})).json()["error"] == "invalid_grant"
+    assert client.userinfo(tokens["access_token"]).status_code == 401
+    assert client.refresh(tokens["refresh_token"]).json()["error"] == "invalid_grant"
+    assert provider.count(Tag.CODE_REPLAYED, manager) == 1
 
 
 def test_OA_07_a_stranger_cannot_end_a_grant_by_replaying(provider: Provider) -> None:
