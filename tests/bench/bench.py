@@ -180,11 +180,16 @@ def _cut_all(app: Any, accounts: list[str], every_s: float) -> list[tuple[float,
     return found
 
 
-def _page_all(manager: drive.Actor, accounts: list[str], every_s: float) -> tuple[list[float], list[float], list[str]]:
+def _page_all(
+    manager: drive.Actor, accounts: list[str], every_s: float, at_most_s: float
+) -> tuple[list[float], list[float], list[str]]:
     """Stop each on the page; returns seconds for dialog and form together, for the form alone, and what failed."""
     whole, posted, failed = [], [], list[str]()
+    until = time.monotonic() + at_most_s
     for account in accounts:
         began = time.monotonic()
+        if began > until:
+            break
         try:
             posted.append(manager.revoke(account))
             whole.append(time.monotonic() - began)
@@ -289,7 +294,7 @@ class Bench:
                     "p99 ≤ 200 ms, aim ≤ 50",
                 )
             )
-            whole, posted, failed = hand.ask("page", paged, 0.05)
+            whole, posted, failed = hand.ask("page", paged, 0.05, 20)
             found.append(
                 ("the same on the manager's page, HTTP (form alone)", f"{spread(posted)}, {_failures(failed)}", "")
             )
@@ -327,23 +332,24 @@ class Bench:
 
     def _storm(self, load: Child, hand: Child) -> list[tuple[str, str, str]]:
         logins = next((f.rate for f in self.results.figures if f.budget.name == "login"), 30.0)
-        rate, seconds = 10 * logins, 8.0
+        rate = 10 * logins
         rest = self.place.victims[50:]
-        load.pipe.send(("storm", rate, seconds))
+        load.pipe.send(("storm", rate, 60))
         time.sleep(1.5)  # the queue in front of the server has filled
         took = [t for _, t in hand.ask("cut", rest[:20], 0.15)]
-        whole, posted, failed = hand.ask("page", rest[20:], 0.1)
+        whole, posted, failed = hand.ask("page", rest[20:], 0.1, 8)
+        load.pipe.send("stop")
         outcome: Counter[str] = load.take(60)
         words = ", ".join(f"{k}: {v}" for k, v in sorted(outcome.items()))
         return [
-            (f"login storm: {rate:.0f} logins/s arrive for {seconds:.0f} s (capacity {logins:.0f}/s)", words, ""),
+            (f"login storm: {rate:.0f} logins/s arrive, 10 × the capacity of {logins:.0f}/s", words, ""),
             ("… revocation by another process (the command)", spread(took), "p99 ≤ 1 s, aim ≤ 300 ms"),
             (
                 "… revocation on the manager's page (form alone)",
                 f"{spread(posted)}, {_failures(failed)}",
                 "p99 ≤ 1 s, aim ≤ 300 ms",
             ),
-            ("… revocation on the manager's page (dialog and form)", spread(whole), ""),
+            ("… revocation on the manager's page (dialog and form)", spread(whole), "p99 ≤ 1 s, aim ≤ 300 ms"),
         ]
 
     def _shutdown(self, load: Child, web: Any) -> str:

@@ -264,8 +264,11 @@ def closed_loop(actors: list[Actor], operation: str, seconds: float) -> Run:
 # --- the login storm -----------------------------------------------------------------------------------------------
 
 
-async def _storm(plan: dict[str, Any], rate: float, seconds: float) -> Counter[str]:
-    """Logins arrive at a rate, whatever became of those before: each on its own connection, as in a real flood."""
+async def _storm(pipe: Pipe, plan: dict[str, Any], rate: float, seconds: float) -> Counter[str]:
+    """Logins arrive at a rate, whatever became of those before: each on its own connection, as in a real flood.
+
+    Until the pipe says stop, and at most so many seconds.
+    """
     actor = Actor(plan, plan["crowd"][0])
     fields, headers = actor.form("/login")
     actor.http.close()
@@ -273,7 +276,7 @@ async def _storm(plan: dict[str, Any], rate: float, seconds: float) -> Counter[s
     pending: set[asyncio.Task[None]] = set()
     began = time.monotonic()
     sent = 0
-    while (passed := time.monotonic() - began) < seconds:
+    while (passed := time.monotonic() - began) < seconds and not pipe.poll():
         while sent < passed * rate and len(pending) < 3000:
             task = asyncio.create_task(
                 _arrive(plan, plan["crowd"][sent % len(plan["crowd"])], fields, headers, outcome)
@@ -282,7 +285,8 @@ async def _storm(plan: dict[str, Any], rate: float, seconds: float) -> Counter[s
             task.add_done_callback(pending.discard)
             sent += 1
         await asyncio.sleep(0.002)
-    outcome["sent"], outcome["waiting at the end"] = sent, len(pending)
+    outcome["sent"], outcome["waiting at the end"], outcome["seconds"] = sent, len(pending), round(passed)
+    pipe.recv()
     for task in list(pending):
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
@@ -331,7 +335,7 @@ def driver(pipe: Pipe, plan: dict[str, Any]) -> None:
         elif what == "run":
             pipe.send(closed_loop(actors, *rest))
         elif what == "storm":
-            pipe.send(asyncio.run(_storm(plan, *rest)))
+            pipe.send(asyncio.run(_storm(pipe, plan, *rest)))
         elif what == "once":  # each actor once, for a shutdown with requests in flight
             pipe.send(_once(pipe, plan, *rest))
 

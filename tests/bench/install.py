@@ -77,6 +77,9 @@ class Installation:
         self.plan: dict[str, Any] = {"port": self.port, "host": f"localhost:{self.port}", "password": PASSWORD}
         with self.app.app_context():
             self._seed(destinations, victims, crowd, drivers)
+            # as in any database that has run for a minute: without statistics, plans are guesses
+            with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("ANALYZE")
             for made in db.engines.values():
                 made.dispose()
 

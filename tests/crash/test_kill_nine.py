@@ -69,7 +69,7 @@ DELIVER = {
     "PRAGMA query_only=ON": "K7", "PRAGMA query_only=OFF": "K7", "BEGIN": "K7", "BEGIN IMMEDIATE": "K7", "SELECT signing_key": "K7",
     "SELECT outbox": "K7", "UPDATE outbox": "K7", "UPDATE cut": "K7", "COMMIT": "K7", "committed": "K7",
     "SELECT app_session": "K8", "SELECT relying_party": "K8", "SELECT account": "K8", "token minted": "K8",
-    "answered": "K10", "INSERT evidence": "K10", "INSERT audit_event": "K10", "SELECT cut": "K10", "UPDATE revocation": "K10",
+    "answered": "K10", "INSERT evidence": "K10", "INSERT audit_event": "K10", "SELECT cut": "K10", "SELECT revocation": "K10", "UPDATE revocation": "K10",
     "SELECT refusal_count": "K11", "DELETE throttle": "K11", "DELETE pending_request": "K11", "SELECT assignment": "K11",
 }  # fmt: skip
 
