@@ -16,6 +16,7 @@ import sys
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection as Pipe
@@ -143,10 +144,10 @@ class Child:
 
     def close(self) -> None:
         """Tell it to end."""
-        if self._process.is_alive():
+        with suppress(OSError):
             self.pipe.send(None)
-            self._process.join(5)
-            self._process.kill()
+        self._process.join(2)
+        self._process.kill()
 
 
 def cutter(pipe: Pipe, settings: dict[str, Any], plan: dict[str, Any]) -> None:
@@ -254,6 +255,11 @@ class Bench:
             )
             if not ops_only:
                 self._cuts(load)
+            if not ops_only:
+                self.place.stop(
+                    web
+                )  # a server that a storm has left with a long queue is no place to look at a shutdown
+                web = self.place.serve(gunicorn=gunicorn)
             results.shutdown = self._shutdown(load, web)
         finally:
             load.close()

@@ -348,7 +348,7 @@ def _once(pipe: Pipe, plan: dict[str, Any], operation: str, number: int) -> Coun
     def work(name: str) -> None:
         actor = Actor(plan, name)
         fields, headers = actor.form("/login")
-        ready.wait()
+        ready.wait(60)
         try:
             data = {**fields, "login_id": name, "password": plan["password"], "request": "", "next": ""}
             outcome[str(actor.http.call("POST", f"/{operation}", headers=headers, form=data).status)] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import os
 import secrets
 import shutil
@@ -53,6 +54,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    """Linux ends this child when the benchmark is killed: nothing may serve on without it."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class Installation:
@@ -224,6 +230,7 @@ class Installation:
         log = (self.folder / f"{name}.log").open("wb")
         process = subprocess.Popen(
             [sys.executable, *command],
+            preexec_fn=_die_with_parent,
             cwd=ROOT,
             env={**self.environment(), **env},
             stdout=log,

@@ -7,6 +7,7 @@ before a claim decides nothing (RE-20).
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -149,13 +150,20 @@ def _meets(grant: Grant, place: Place, account_id: uuid.UUID) -> bool:
 
 
 def load_facts(session: Session, account_id: uuid.UUID, application_id: uuid.UUID, *, now: datetime) -> Facts | None:
-    """Read account, live assignments and candidate entitlements in one statement; None when the account is unknown.
+    """What `decide` needs for one application; see `load_facts_of`."""
+    return load_facts_of(session, account_id, [application_id], now=now).get(application_id)
+
+
+def load_facts_of(
+    session: Session, account_id: uuid.UUID, application_ids: Sequence[uuid.UUID], *, now: datetime
+) -> dict[uuid.UUID, Facts]:
+    """Read account, live assignments and candidate entitlements in one statement; empty when the account is unknown.
 
     The join only narrows candidates, so that an application with thousands of entitlements costs no more; `decide` judges.
     """
     grant_region = Region.__table__.alias("grant_region")
     candidate = and_(
-        Entitlement.application_id == application_id,
+        Entitlement.application_id.in_(application_ids),
         Entitlement.ended_at.is_(None),
         or_(Entitlement.ends_at.is_(None), Entitlement.ends_at > now),
         or_(
@@ -172,7 +180,7 @@ def load_facts(session: Session, account_id: uuid.UUID, application_id: uuid.UUI
             Assignment.id.label("assignment_id"), Assignment.role, Assignment.store_id,
             Store.code.label("store_code"), Store.name.label("store_name"), Store.ended_at.label("store_ended_at"),
             Store.path.label("store_path"), Region.path.label("region_path"),
-            Entitlement.id.label("entitlement_id"), Entitlement.subject_kind, Entitlement.subject_id,
+            Entitlement.id.label("entitlement_id"), Entitlement.application_id, Entitlement.subject_kind, Entitlement.subject_id,
             Entitlement.role.label("grant_role"), Entitlement.functions, grant_region.c.path.label("grant_path"),
         )
         .join(Company, Company.id == Account.company_id)
@@ -185,9 +193,9 @@ def load_facts(session: Session, account_id: uuid.UUID, application_id: uuid.UUI
         .order_by(Assignment.id)
     ).all()  # fmt: skip
     if not rows:
-        return None
+        return {}
     places: dict[uuid.UUID, Place] = {}
-    grants: dict[uuid.UUID, Grant] = {}
+    grants: dict[uuid.UUID, dict[uuid.UUID, Grant]] = {application_id: {} for application_id in application_ids}
     for r in rows:
         if r.assignment_id is not None and r.store_ended_at is None:
             store = StoreRole(r.store_code, r.store_name, r.role) if r.store_id else None
@@ -195,11 +203,14 @@ def load_facts(session: Session, account_id: uuid.UUID, application_id: uuid.UUI
                 r.assignment_id, r.role, r.company_id, r.store_id, store, r.store_path or r.region_path or "/"
             )
         if r.entitlement_id is not None:
-            grants[r.entitlement_id] = Grant(
+            grants[r.application_id][r.entitlement_id] = Grant(
                 r.subject_kind, r.subject_id, r.grant_role, r.grant_path, tuple(r.functions)
             )
     first = rows[0]
-    return Facts(
-        account_id, first.subject, first.login_name, first.name, first.locale, first.epoch, first.company_id,
-        first.company_code, first.company_name, tuple(places.values()), tuple(grants.values()),
-    )  # fmt: skip
+    return {
+        application_id: Facts(
+            account_id, first.subject, first.login_name, first.name, first.locale, first.epoch, first.company_id,
+            first.company_code, first.company_name, tuple(places.values()), tuple(found.values()),
+        )
+        for application_id, found in grants.items()
+    }  # fmt: skip

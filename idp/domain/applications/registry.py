@@ -324,9 +324,10 @@ def tiles(session: Session, account_id: uuid.UUID, company_id: uuid.UUID, *, now
         .order_by(Application.name)
         .limit(200)
     ).all()
+    known = gate.load_facts_of(session, account_id, [application.id for application, _ in rows], now=now)
     found = []
     for application, uri in rows:
-        facts = gate.load_facts(session, account_id, application.id, now=now)
+        facts = known.get(application.id)
         if facts is None:
             continue
         verdict = gate.decide(facts_of(application), facts, acr=gate.ACR_ORDER[-1])

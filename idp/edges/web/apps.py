@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flask import Blueprint, redirect, render_template
 from sqlalchemy.orm import Session
 
-from idp.core.db import reading, retrying, transaction
+from idp.core.db import reading, transaction
 from idp.core.errors import Conflict, Denied, Invalid, NotFound
 from idp.core.outbound import Refused
 from idp.domain.applications import registry
@@ -159,17 +159,13 @@ def _subject_id(session: Session, looking: Looking, form: GrantForm) -> uuid.UUI
 def _narrow(looking: Looking, slug: str, act: Callable[[Session, Application], bool], reason: str) -> None:
     """Narrowing: take the application's row, change it, then end the affected app sessions; people come in anew (RE-20)."""
     now, services = browser.now(), browser.services()
-
-    def narrow() -> None:
-        with transaction(reserved=True) as session:
-            application, _ = registry.get_application(session, slug, looking.viewer)
-            locked = registry.lock_application(session, application.id)
-            if not act(session, locked):
-                return
-            for account_id, told in ends.end_application_use(session, locked.id, reason=reason, now=now).items():
-                ends.tell(session, account_id, told, give_up_after=services.settings.give_up_after, now=now)
-
-    retrying(narrow)
+    with transaction(reserved=True) as session:
+        application, _ = registry.get_application(session, slug, looking.viewer)
+        locked = registry.lock_application(session, application.id)
+        if not act(session, locked):
+            return
+        for account_id, told in ends.end_application_use(session, locked.id, reason=reason, now=now).items():
+            ends.tell(session, account_id, told, give_up_after=services.settings.give_up_after, now=now)
 
 
 @bp.post("/hq/apps/<slug>/grants/end")
