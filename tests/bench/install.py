@@ -230,7 +230,7 @@ class Installation:
         log = (self.folder / f"{name}.log").open("wb")
         process = subprocess.Popen(
             [sys.executable, *command],
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread runs here
             cwd=ROOT,
             env={**self.environment(), **env},
             stdout=log,
