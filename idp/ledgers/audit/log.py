@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Insert, delete, insert, select
 from sqlalchemy.orm import Session
 
 from idp.core import ids
-from idp.core.db import change, insert_into
+from idp.core.db import change, insert_into, prepared, run
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent, RefusalCount
 
@@ -27,6 +27,11 @@ class Actor:
 
 
 SYSTEM = Actor("system")
+
+
+@prepared
+def _insert() -> Insert:
+    return insert(AuditEvent)
 
 
 def record(
@@ -49,7 +54,7 @@ def record(
         "subject_id": subject_id, "application_id": application_id, "request_id": actor.request_id,
         "address": actor.address, "detail": {k: _plain(v) for k, v in detail.items() if v is not None},
     }  # fmt: skip
-    session.execute(insert(AuditEvent).values(row))
+    run(session, _insert(), row)
 
 
 def _plain(value: Any) -> Any:
