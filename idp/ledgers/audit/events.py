@@ -60,5 +60,13 @@ class Tag(StrEnum):
     LOGOUT_DELIVERED = "logout:notice:delivered"
     LOGOUT_GIVEN_UP = "logout:notice:given_up"
 
+    RECEIPT_SEALED = "revocation:receipt:sealed"
+    RECEIPT_REOPENED = "revocation:receipt:reopened"
+
+    ORIGIN_STARTED = "audit:origin:started"
+    AUDIT_EXPORTED = "audit:period:exported"
+    PERSONAL_ERASED = "audit:personal:erased"
+    RETENTION_ENDED = "audit:retention:ended"
+
     SIGNING_KEY_MADE = "keys:signing_key:made"
     SIGNING_KEY_WITHDRAWN = "keys:signing_key:withdrawn"
