@@ -200,7 +200,7 @@ class Sealer:
     def _seal(self, held: _Held, wanted: Sequence[Any]) -> None:
         """One chunk: hash outside the writing transaction, then write rows, tiles and size under the fence."""
         with reading() as session:
-            found = {row.id: row for row in session.execute(select(_EVENT).where(_EVENT.c.id.in_(wanted)))}
+            found = {row.id: row for row in session.execute(select(_EVENT).where(_EVENT.c.id.in_(wanted))).all()}
         if len(found) != len(wanted):
             raise Refused(f"{len(wanted) - len(found)} rows that waited for the seal are gone")
         hashes = [leaf.leaf_hash(found[row_id]) for row_id in wanted]
@@ -236,6 +236,9 @@ class Sealer:
         never ahead of the tree, whose rows are committed by then."""
         key = self._opened()
         with reading() as session:
+            state = session.execute(select(AuditSealer.fence, AuditSealer.size).where(AuditSealer.name == NAME)).one()
+            if tuple(state) != (held.fence, held.size):
+                raise LeaseLost  # asleep for too long: the second store is ahead of what we know, and that is no alarm
             newest = store.latest(session)
             self._compare(session, held, newest)
             root = merkle.root(store.reader(session), held.size)
@@ -261,13 +264,14 @@ class Sealer:
         return self._key
 
     def _alarm(self, why: str) -> None:
-        """Say it where people look: the log of the process, `doctor`, the health page. The lease runs out by itself."""
-        now = self._clock()
+        """Say it where people look: the log of the process, `doctor`, the health page. The lease goes back."""
+        now, mine = self._clock(), AuditSealer.holder == self._me
         with transaction(reserved=True) as session:
+            change(session, update(AuditSealer).where(mine).values(lease_until=None))
             new = change(
                 session,
                 update(AuditSealer)
-                .where(AuditSealer.name == NAME, or_(AuditSealer.alarm.is_(None), AuditSealer.alarm != why[:400]))
+                .where(mine, or_(AuditSealer.alarm.is_(None), AuditSealer.alarm != why[:400]))
                 .values(alarm=why[:400], alarm_at=now),
             )
         if new:
