@@ -246,6 +246,11 @@ def _assign(
     return assignment
 
 
+def company_of(session: Session, account_id: uuid.UUID) -> uuid.UUID | None:
+    """The company of an account, for an audit row that its company's auditor must find."""
+    return session.scalar(select(Account.company_id).where(Account.id == account_id))
+
+
 def claim_account(session: Session, account_id: uuid.UUID, *, now: datetime, epoch: int | None = None) -> bool:
     """Claim the gate row of whatever has no login session yet (RE-20).
 

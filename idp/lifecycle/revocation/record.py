@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from idp.core import ids
 from idp.core.db import change, claim
 from idp.core.errors import Conflict, Invalid
+from idp.domain.directory.people import company_of
 from idp.domain.sessions.models import AppSession
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import SYSTEM, Actor, record
@@ -82,10 +83,10 @@ def finished(session: Session, order: Order, outcome: Outcome, *, now: datetime)
     if order.topic == "cut" and order.ref is not None:
         _write_cut(session, order, outcome, now=now)
     elif outcome.result != "retry" or now >= order.give_up_at:
-        heard = outcome.result == "acknowledged"
+        heard, account_id = outcome.result == "acknowledged", uuid.UUID(order.detail["account_id"])
         record(
             session, Tag.LOGOUT_DELIVERED if heard else Tag.LOGOUT_GIVEN_UP, actor=SYSTEM, now=now, result="ok" if heard else "refused",
-            application_id=uuid.UUID(order.detail["application_id"]), subject_id=uuid.UUID(order.detail["account_id"]),
+            company_id=company_of(session, account_id), application_id=uuid.UUID(order.detail["application_id"]), subject_id=account_id,
             tries=order.tries, error=outcome.error,
         )  # fmt: skip
     return True
@@ -118,8 +119,8 @@ def _write_cut(session: Session, order: Order, outcome: Outcome, *, now: datetim
     went = claim(session, update(Cut).where(Cut.id == cut_id, Cut.state.in_(OPEN)).values(**values))
     _evidence(session, cut_id, kind=f"attempt_{outcome.result}", grade=grade, detail=facts, now=now)
     if went:
-        record(session, tag, actor=SYSTEM, now=now, result=result, subject_id=uuid.UUID(order.detail["account_id"]),
-               application_id=uuid.UUID(order.detail["application_id"]), cut_id=cut_id, error=outcome.error, attempt=order.tries)  # fmt: skip
+        about = _about(session, cut_id)
+        record(session, tag, actor=SYSTEM, now=now, result=result, **about, cut_id=cut_id, error=outcome.error, attempt=order.tries)  # fmt: skip
         complete_if_done(session, cut_id, now=now)
 
 
@@ -141,7 +142,8 @@ def close_by_person(
         raise Conflict("この行は、ほかの人が先に変えました。", f"cut {cut.id}")
     kind = "impossible" if impossible else "attested"
     _evidence(session, cut.id, kind=kind, grade=grade, detail={"by": str(closed_by)}, now=now)
-    record(session, Tag.CUT_IMPOSSIBLE if impossible else Tag.CUT_ATTESTED, actor=actor, now=now, cut_id=cut.id)
+    tag = Tag.CUT_IMPOSSIBLE if impossible else Tag.CUT_ATTESTED
+    record(session, tag, actor=actor, now=now, **_about(session, cut.id), cut_id=cut.id)
     complete_if_done(session, cut.id, now=now)
 
 
@@ -164,9 +166,21 @@ def close_elapsed(session: Session, *, now: datetime, limit: int = 200) -> int:
         )
         if went:
             _evidence(session, row.id, kind="expired", grade=grade, detail={}, now=now)
-            record(session, Tag.CUT_CLOSED, actor=SYSTEM, now=now, cut_id=row.id, by="expiry")
+            record(session, Tag.CUT_CLOSED, actor=SYSTEM, now=now, **_about(session, row.id), cut_id=row.id, by="expiry")
             complete_if_done(session, row.id, now=now)
     return len(due)
+
+
+def _about(session: Session, cut_id: uuid.UUID) -> dict[str, Any]:
+    """Whom and what a cut is about, so that the log of a company, a person and an application has it."""
+    row = session.execute(
+        select(Revocation.company_id, Revocation.account_id, Revocation.store_id, Cut.application_id)
+        .join(Cut, Cut.revocation_id == Revocation.id)
+        .where(Cut.id == cut_id)
+    ).one()
+    return {
+        "company_id": row.company_id, "subject_id": row.account_id, "store_id": row.store_id, "application_id": row.application_id,
+    }  # fmt: skip
 
 
 def complete_if_done(session: Session, cut_id: uuid.UUID, *, now: datetime) -> None:
