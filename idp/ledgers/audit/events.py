@@ -60,5 +60,14 @@ class Tag(StrEnum):
     LOGOUT_DELIVERED = "logout:notice:delivered"
     LOGOUT_GIVEN_UP = "logout:notice:given_up"
 
+    LOG_VIEWED = "audit:log:viewed"
+    LOG_EXPORTED = "audit:log:exported"
+    REPORT_VIEWED = "audit:report:viewed"
+    REPORT_EXPORTED = "audit:report:exported"
+    RETENTION_APPLIED = "audit:retention:applied"
+    PERSON_ERASED = "directory:personal_data:erased"
+    STREAM_BEHIND = "audit:siem_stream:fell_behind"
+    STREAM_CAUGHT_UP = "audit:siem_stream:caught_up"
+
     SIGNING_KEY_MADE = "keys:signing_key:made"
     SIGNING_KEY_WITHDRAWN = "keys:signing_key:withdrawn"
