@@ -64,10 +64,16 @@ class Tag(StrEnum):
     LOG_EXPORTED = "audit:log:exported"
     REPORT_VIEWED = "audit:report:viewed"
     REPORT_EXPORTED = "audit:report:exported"
-    RETENTION_APPLIED = "audit:retention:applied"
-    PERSON_ERASED = "directory:personal_data:erased"
     STREAM_BEHIND = "audit:siem_stream:fell_behind"
     STREAM_CAUGHT_UP = "audit:siem_stream:caught_up"
+
+    RECEIPT_SEALED = "revocation:receipt:sealed"
+    RECEIPT_REOPENED = "revocation:receipt:reopened"
+
+    ORIGIN_STARTED = "audit:origin:started"
+    AUDIT_EXPORTED = "audit:period:exported"
+    PERSONAL_ERASED = "audit:personal:erased"
+    RETENTION_ENDED = "audit:retention:ended"
 
     SIGNING_KEY_MADE = "keys:signing_key:made"
     SIGNING_KEY_WITHDRAWN = "keys:signing_key:withdrawn"
