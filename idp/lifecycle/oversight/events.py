@@ -27,6 +27,7 @@ from idp.ledgers.audit import search
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent
 from idp.ledgers.audit.search import Test, Wanted
+from idp.lifecycle.revocation.models import Cut, Revocation
 
 DEFAULT_SPAN = timedelta(days=7)
 MOST_CHOICES = 20
@@ -71,7 +72,7 @@ class Asked:
         w = self.wanted
         parts = {
             "about": w.subject_id, "by": w.actor_id, "in_store": w.store_id, "in_application": w.application_id, "in_company": w.company_id,
-            "tag": w.tag, "result_wanted": w.result, "since": w.since, "until": w.until,
+            "event": w.tag, "result_wanted": w.result, "since": w.since, "until": w.until,
         }  # fmt: skip
         return {name: value for name, value in parts.items() if value is not None}
 
@@ -227,6 +228,17 @@ def get(session: Session, viewer: Viewer, event_id: uuid.UUID) -> AuditEvent:
     if found is None:
         raise NotFound(MISSING, f"event {event_id}")
     return found
+
+
+def receipt_of(session: Session, row: AuditEvent) -> str | None:
+    """The number of the receipt that an event belongs to, if it names one."""
+    if "revocation_id" in row.detail:
+        found = select(Revocation.number).where(Revocation.id == uuid.UUID(row.detail["revocation_id"]))
+    elif "cut_id" in row.detail:
+        found = select(Revocation.number).join(Cut, Cut.revocation_id == Revocation.id).where(Cut.id == uuid.UUID(row.detail["cut_id"]))
+    else:
+        return None
+    return session.scalar(found)
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,16 @@ def upgrade() -> None:
         op.create_index(f'ix_audit_event_{column[:-3]}', 'audit_event', [column, 'id'], postgresql_where=some, sqlite_where=some)
     refused = sa.text("result = 'refused'")
     op.create_index('ix_audit_event_refused', 'audit_event', ['company_id', 'id'], postgresql_where=refused, sqlite_where=refused)
+    op.add_column('revocation', sa.Column('hr_at', sa.DateTime(timezone=True), nullable=True))
+    op.add_column('revocation', sa.Column('requested_at', sa.DateTime(timezone=True), nullable=True))
+    op.execute('UPDATE revocation SET requested_at = t0 WHERE door <> \'schedule\'')
     op.add_column('refusal_count', sa.Column('company_id', sa.Uuid(), nullable=True))
 
 
 def downgrade() -> None:
     op.drop_column('refusal_count', 'company_id')
+    op.drop_column('revocation', 'requested_at')
+    op.drop_column('revocation', 'hr_at')
     op.drop_index('ix_audit_event_refused', 'audit_event')
     for column in PARTS:
         op.drop_index(f'ix_audit_event_{column[:-3]}', 'audit_event')
