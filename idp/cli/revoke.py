@@ -20,7 +20,6 @@ from idp.lifecycle.revocation import cascade
 from idp.lifecycle.revocation.cascade import Order, Target
 from idp.lifecycle.revocation.words import Door, Reason, Scope
 
-
 JST = ZoneInfo("Asia/Tokyo")
 
 
@@ -30,7 +29,11 @@ JST = ZoneInfo("Asia/Tokyo")
 @click.option("--app", "slug", help="Only the use of this application.")
 @click.option("--login-session", "login_session_id", help="Only this login session.")
 @click.option("--reason", type=click.Choice([r.value for r in Reason]), default=Reason.LEFT.value, show_default=True)
-@click.option("--left-at", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"]), help="When access should have ended by the personnel record, Japanese time; a date is the end of that day.")
+@click.option(
+    "--left-at",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"]),
+    help="When access should have ended by the personnel record, Japanese time; a date is the end of that day.",
+)
 @click.option("--key", help="Idempotency key: the same key is the same revocation (RE-07).")
 @json_option
 def revoke(

@@ -114,9 +114,7 @@ def _form(looking: Looking) -> AuditForm:
 def _question(form: AuditForm) -> Question:
     text = {name: (form[name].data or "").strip() for name in ("person", "actor", "store", "application", "result")}
     company = (form.company.data or "").strip() if "company" in form else ""
-    return Question(
-        **text, company=company, tag=form.event.data or "", since=form.since.data, until=form.until.data
-    )
+    return Question(**text, company=company, tag=form.event.data or "", since=form.since.data, until=form.until.data)
 
 
 def _looked(looking: Looking, tag: Tag, asked: Asked, **more: Any) -> None:
@@ -158,7 +156,10 @@ def event(looking: Looking, event_id: uuid.UUID) -> Answer:
         shown = _shown(looking, [row], events.names(session, looking.viewer, [row]))[0]
         number = events.receipt_of(session, row)
     _looked_at(looking, row, page="event")
-    facts = [(name, json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value) for name, value in row.detail.items()]
+    facts = [
+        (name, json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value)
+        for name, value in row.detail.items()
+    ]
     return render_template(
         "web/audit_event.html", event=shown, row=row, facts=facts, receipt=number, wide=events.is_wide(looking.viewer), proof_lines=[],
         proof_href=None,
@@ -182,7 +183,9 @@ def export(looking: Looking) -> Answer:
     """U03: the whole search as a file, in constant memory, with a mark of who took it and when at both ends."""
     form, kind = _form(looking), request.args.get("format", "")
     if kind not in FORMATS or not form.validate():
-        raise Invalid("書き出す形か条件が違います。もどって、もう一度選んでください。", f"format {kind!r} {form.errors}")
+        raise Invalid(
+            "書き出す形か条件が違います。もどって、もう一度選んでください。", f"format {kind!r} {form.errors}"
+        )
     now = browser.now()
     with reading() as session:
         asked = events.ask(session, looking.viewer, _question(form))

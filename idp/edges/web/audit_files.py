@@ -24,7 +24,11 @@ def download(
     """A streamed file. First and last line say who took it, when, what was asked, and how many rows it holds: without the last
     line it was cut off."""
     now = browser.now()
-    who = {"by": f"{looking.viewer.company_code}/{looking.viewer.login_name}", "name": looking.viewer.name, "at": language.iso(now)}
+    who = {
+        "by": f"{looking.viewer.company_code}/{looking.viewer.login_name}",
+        "name": looking.viewer.name,
+        "at": language.iso(now),
+    }
     mark = {"export": f"sekisho-{name}-1", **who, "asked": question}
     make = _jsonl if kind == "jsonl" else _csv
     body = make(mark, chunks, columns, kind)
@@ -38,7 +42,9 @@ def download(
     return answer
 
 
-def _jsonl(mark: dict[str, Any], chunks: Iterator[list[dict[str, Any]]], columns: tuple[str, ...], kind: str) -> Iterator[bytes]:
+def _jsonl(
+    mark: dict[str, Any], chunks: Iterator[list[dict[str, Any]]], columns: tuple[str, ...], kind: str
+) -> Iterator[bytes]:
     del kind
     count = 0
     yield _json(mark) + b"\n"
@@ -48,7 +54,9 @@ def _jsonl(mark: dict[str, Any], chunks: Iterator[list[dict[str, Any]]], columns
     yield _json({"end": mark["export"], "rows": count, "by": mark["by"], "at": mark["at"]}) + b"\n"
 
 
-def _csv(mark: dict[str, Any], chunks: Iterator[list[dict[str, Any]]], columns: tuple[str, ...], kind: str) -> Iterator[bytes]:
+def _csv(
+    mark: dict[str, Any], chunks: Iterator[list[dict[str, Any]]], columns: tuple[str, ...], kind: str
+) -> Iterator[bytes]:
     sheet, count = Sheet(FORMATS[kind]), 0
     asked = " ".join(f"{name}={_cell(value)}" for name, value in mark["asked"].items())
     yield sheet.start + sheet.line(columns)

@@ -296,7 +296,9 @@ class AuditForm(Form):
     application = StringField(lazy("アプリの短い名前"), [Optional(), Length(max=63)])
     event = SelectField(lazy("出来事"), default="", validate_choice=False)
     result = SelectField(
-        lazy("結果"), default="", choices=choices([("", lazy("すべて")), ("ok", lazy("できた")), ("refused", lazy("断った・失敗"))])
+        lazy("結果"),
+        default="",
+        choices=choices([("", lazy("すべて")), ("ok", lazy("できた")), ("refused", lazy("断った・失敗"))]),
     )
     since = DateTimeLocalField(lazy("いつから(日本時間)"), [Optional()], tz=language.JST)
     until = DateTimeLocalField(lazy("いつまで(日本時間)"), [Optional()], tz=language.JST)

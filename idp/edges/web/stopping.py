@@ -90,7 +90,9 @@ def _left_at(form: StopForm, store: Store | None, *, now: datetime) -> datetime 
         return None
     zone = ZoneInfo(store.time_zone if store else "Asia/Tokyo")
     if day > now.astimezone(zone).date():
-        raise Invalid("退職日は今日までの日です。これから辞める人は「日にちを決める」を選んでください。", field="left_on")
+        raise Invalid(
+            "退職日は今日までの日です。これから辞める人は「日にちを決める」を選んでください。", field="left_on"
+        )
     return datetime.combine(day + timedelta(days=1), time.min, tzinfo=zone)
 
 

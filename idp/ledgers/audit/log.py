@@ -70,7 +70,7 @@ def _plain(value: Any) -> Any:
 
 
 def count_refusal(
-    session: Session, tag: Tag, key: str, *, now: datetime, company: Select[tuple[uuid.UUID]] | None = None
+    session: Session, tag: Tag, key: str, *, now: datetime, company: Select[uuid.UUID] | None = None
 ) -> None:
     """Count an anonymous refusal; `flush_refusals` turns the closed minute into one row. key: at most 128 characters.
 

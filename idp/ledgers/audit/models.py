@@ -17,7 +17,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from idp.core.db import Base
 
-
 REFUSED = text("result = 'refused'")
 
 

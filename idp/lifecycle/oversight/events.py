@@ -27,6 +27,7 @@ from idp.ledgers.audit import search
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent
 from idp.ledgers.audit.search import Test, Wanted
+from idp.lifecycle.oversight.access import Which
 from idp.lifecycle.revocation.models import Cut, Revocation
 
 DEFAULT_SPAN = timedelta(days=7)
@@ -129,6 +130,18 @@ def ask(session: Session, viewer: Viewer, question: Question) -> Asked:
         result=question.result or None, since=question.since, until=question.until, also=also,
     )  # fmt: skip
     return Asked(wanted, person, actor, store, application, choices, needs_place)
+
+
+def which(session: Session, viewer: Viewer, *, company: str, store: str, application: str) -> Which | None:
+    """What a report is about, from codes. None: a viewer of several stores has to name one. Raises Invalid at the field."""
+    company_id = _company(session, viewer, company)
+    found = _store(session, viewer, company_id, store)
+    if found is None and not is_wide(viewer):
+        mine = own_stores(session, viewer, limit=2)
+        if len(mine) != 1:
+            return None
+        found = mine[0]
+    return Which(company_id, found, _application(session, viewer, application))
 
 
 def _company(session: Session, viewer: Viewer, code: str) -> uuid.UUID | None:
@@ -235,7 +248,11 @@ def receipt_of(session: Session, row: AuditEvent) -> str | None:
     if "revocation_id" in row.detail:
         found = select(Revocation.number).where(Revocation.id == uuid.UUID(row.detail["revocation_id"]))
     elif "cut_id" in row.detail:
-        found = select(Revocation.number).join(Cut, Cut.revocation_id == Revocation.id).where(Cut.id == uuid.UUID(row.detail["cut_id"]))
+        found = (
+            select(Revocation.number)
+            .join(Cut, Cut.revocation_id == Revocation.id)
+            .where(Cut.id == uuid.UUID(row.detail["cut_id"]))
+        )
     else:
         return None
     return session.scalar(found)

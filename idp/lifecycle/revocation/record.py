@@ -166,7 +166,9 @@ def close_elapsed(session: Session, *, now: datetime, limit: int = 200) -> int:
         )
         if went:
             _evidence(session, row.id, kind="expired", grade=grade, detail={}, now=now)
-            record(session, Tag.CUT_CLOSED, actor=SYSTEM, now=now, **_about(session, row.id), cut_id=row.id, by="expiry")
+            record(
+                session, Tag.CUT_CLOSED, actor=SYSTEM, now=now, **_about(session, row.id), cut_id=row.id, by="expiry"
+            )
             complete_if_done(session, row.id, now=now)
     return len(due)
 

@@ -40,7 +40,9 @@ def run(*, give_up_after: timedelta, now: datetime) -> int:
             with transaction(reserved=True) as session:
                 for target, key, ends_at in _targets(session, account_id, now):
                     booked = _booked_at(session, account_id)
-                    order = Order(Reason.END_DATE, Door.SCHEDULE, key, give_up_after, hr_at=ends_at, requested_at=booked)
+                    order = Order(
+                        Reason.END_DATE, Door.SCHEDULE, key, give_up_after, hr_at=ends_at, requested_at=booked
+                    )
                     cascade.revoke(session, target, order, actor=SYSTEM, now=now)
 
         try:
