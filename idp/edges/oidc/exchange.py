@@ -24,6 +24,7 @@ from idp.core import ids
 from idp.domain.applications import decide as gate
 from idp.domain.applications.decide import Allowed, Facts
 from idp.domain.directory.models import Company
+from idp.domain.directory.people import company_of
 from idp.domain.sessions.live import claim_app_session
 from idp.domain.sessions.models import AppSession, LoginSession
 from idp.domain.tokens import ends, grants
@@ -272,8 +273,9 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
             server.session, code.account_id, told, give_up_after=server.services.settings.give_up_after, now=server.now
         )
         record(
-            server.session, Tag.CODE_REPLAYED, actor=server.actor, now=server.now, result="refused", subject_id=code.account_id,
-            application_id=code.application_id, family_id=code.family_id,
+            server.session, Tag.CODE_REPLAYED, actor=server.actor, now=server.now, result="refused",
+            company_id=company_of(server.session, code.account_id), subject_id=code.account_id, application_id=code.application_id,
+            family_id=code.family_id,
         )  # fmt: skip
 
 
@@ -371,7 +373,8 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]
         )
         record(
             server.session, Tag.REFRESH_REUSE, actor=server.actor, now=server.now, result="refused", company_id=family.company_id,
-            subject_id=family.account_id, family_id=family.family_id, presented=presented, current=current,
+            subject_id=family.account_id, application_id=server.client.application.id if server.client else None,
+            family_id=family.family_id, presented=presented, current=current,
         )  # fmt: skip
         raise InvalidGrantError
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Select, delete, insert, select
 from sqlalchemy.orm import Session
 
 from idp import __version__
@@ -69,8 +69,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def count_refusal(session: Session, tag: Tag, key: str, *, now: datetime) -> None:
-    """Count an anonymous refusal; `flush_refusals` turns the closed minute into one row. key: at most 128 characters."""
+def count_refusal(
+    session: Session, tag: Tag, key: str, *, now: datetime, company: Select[uuid.UUID] | None = None
+) -> None:
+    """Count an anonymous refusal; `flush_refusals` turns the closed minute into one row. key: at most 128 characters.
+
+    company: finds the company whose log it belongs to; it runs inside the INSERT.
+    """
     row = {
         "id": ids.new_id(now),
         "created_at": now,
@@ -78,6 +83,7 @@ def count_refusal(session: Session, tag: Tag, key: str, *, now: datetime) -> Non
         "key": key[:128],
         "minute": _minute(now),
         "count": 1,
+        "company_id": company.scalar_subquery() if company is not None else None,
     }
     statement = insert_into(session, RefusalCount).values(row)
     session.execute(
@@ -92,7 +98,7 @@ def flush_refusals(session: Session, *, now: datetime) -> int:
         if not change(session, delete(RefusalCount).where(RefusalCount.id == row.id)):
             continue  # another worker took it
         record(session, Tag(row.tag), actor=Actor("anonymous"), now=now, result="refused",
-               personal={"key": row.key}, minute=row.minute, count=row.count)  # fmt: skip
+               company_id=row.company_id, personal={"key": row.key}, minute=row.minute, count=row.count)  # fmt: skip
     return len(closed)
 
 

@@ -15,11 +15,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from idp.domain.directory.models import Account, Assignment
 from idp.ledgers.audit import leaf
 from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
 from idp.lifecycle.revocation.receipt import contract_state, evidence_of
-from idp.lifecycle.revocation.words import CutState, Scope
+from idp.lifecycle.revocation.words import CutState
 
 FORMAT = "sekisho-facts-1"
 
@@ -39,7 +38,7 @@ def of(session: Session, revocation_id: uuid.UUID) -> dict[str, Any]:
     return {
         "format": FORMAT, "id": str(r.id), "number": r.number, "company": str(r.company_id), "account": str(r.account_id),
         "store": _id(r.store_id), "scope": r.scope_kind, "scope_id": str(r.scope_id), "reason": r.reason, "door": r.door,
-        "actor_kind": r.actor_kind, "requested_by": _id(r.requested_by), "requested_at": _t(r.created_at), "t0": _t(r.t0),
+        "actor_kind": r.actor_kind, "requested_by": _id(r.requested_by), "requested_at": _t(r.requested_at), "hr_at": _t(r.hr_at), "t0": _t(r.t0),
         "completed_at": _t(r.completed_at), "reopened_at": _t(r.reopened_at),
         "lines": [_line(cut, proofs.get(cut.id, [])) for cut in cuts],
     }  # fmt: skip
@@ -48,13 +47,6 @@ def of(session: Session, revocation_id: uuid.UUID) -> dict[str, Any]:
 def digest(facts: dict[str, Any]) -> str:
     """SHA-256 of the canonical facts, hexadecimal."""
     return hashlib.sha256(leaf.canonical(facts)).hexdigest()
-
-
-def end_date(session: Session, facts: dict[str, Any]) -> datetime | None:
-    """The end that was booked for what was revoked: the date that personnel gave (AU-22). None when nobody booked one."""
-    if facts["scope"] == Scope.ASSIGNMENT.value:
-        return session.scalar(select(Assignment.ends_at).where(Assignment.id == uuid.UUID(facts["scope_id"])))
-    return session.scalar(select(Account.ends_at).where(Account.id == uuid.UUID(facts["account"])))
 
 
 def _line(cut: Cut, proofs: list[Evidence]) -> dict[str, Any]:

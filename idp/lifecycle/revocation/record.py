@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from idp.core import ids
 from idp.core.db import change, claim
 from idp.core.errors import Conflict, Invalid
+from idp.domain.directory.people import company_of
 from idp.domain.sessions.models import AppSession
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import SYSTEM, Actor, record
@@ -84,10 +85,10 @@ def finished(session: Session, order: Order, outcome: Outcome, *, now: datetime)
     if order.topic == "cut" and order.ref is not None:
         _write_cut(session, order, outcome, now=now)
     elif outcome.result != "retry" or now >= order.give_up_at:
-        heard = outcome.result == "acknowledged"
+        heard, account_id = outcome.result == "acknowledged", uuid.UUID(order.detail["account_id"])
         record(
             session, Tag.LOGOUT_DELIVERED if heard else Tag.LOGOUT_GIVEN_UP, actor=SYSTEM, now=now, result="ok" if heard else "refused",
-            application_id=uuid.UUID(order.detail["application_id"]), subject_id=uuid.UUID(order.detail["account_id"]),
+            company_id=company_of(session, account_id), application_id=uuid.UUID(order.detail["application_id"]), subject_id=account_id,
             tries=order.tries, error=outcome.error,
         )  # fmt: skip
     return True
@@ -122,8 +123,9 @@ def _write_cut(session: Session, order: Order, outcome: Outcome, *, now: datetim
     if not went:
         # the line was closed before this answer came: what it says is kept, and a sealed receipt opens again (RV-07)
         tag, result = Tag.CUT_ATTEMPTED, "ok" if outcome.result == "acknowledged" else "refused"
-    _log(session, tag, cut_id, late=not went, actor=SYSTEM, now=now, result=result,
-         application_id=uuid.UUID(order.detail["application_id"]), error=outcome.error, attempt=order.tries)  # fmt: skip
+    _log(
+        session, tag, cut_id, late=not went, actor=SYSTEM, now=now, result=result, error=outcome.error, attempt=order.tries
+    )  # fmt: skip
 
 
 def close_by_person(
@@ -195,7 +197,7 @@ def close_elapsed(session: Session, *, now: datetime, limit: int = 200) -> int:
 
 def _log(
     session: Session, tag: Tag, cut_id: uuid.UUID, *, actor: Actor, now: datetime, late: bool = False, result: str = "ok",
-    application_id: uuid.UUID | None = None, **detail: Any,
+    **detail: Any,
 ) -> None:  # fmt: skip
     """The audit row of a line that changed, with the digest of all facts after it. The last line seals the receipt, a late one
     opens it again (RV-07).
@@ -203,7 +205,9 @@ def _log(
     The revocation's row is taken first, in a statement of its own: of two lines that close at once each would see the other
     one open, and record facts that never were.
     """
-    revocation_id = session.execute(select(Cut.revocation_id).where(Cut.id == cut_id)).scalar_one()
+    revocation_id, application_id = session.execute(
+        select(Cut.revocation_id, Cut.application_id).where(Cut.id == cut_id)
+    ).one()
     session.execute(select(Revocation.id).where(Revocation.id == revocation_id).with_for_update(key_share=True))
     still_open = select(Cut.id).where(Cut.revocation_id == revocation_id, Cut.state != CutState.DONE.value).exists()
     mine = update(Revocation).where(Revocation.id == revocation_id)
