@@ -26,7 +26,7 @@ from idp.core.settings import Settings
 from idp.edges import browser, language
 from idp.edges.oidc import authorize, documents, logout, origins, token  # noqa: F401 - they register their views
 from idp.edges.oidc import bp as oidc_bp
-from idp.edges.web import apps, health, hq, login, portal, receipts, security, setup, store
+from idp.edges.web import apps, audit, health, hq, login, oversight, portal, receipts, security, setup, store
 from idp.services import SERVE_OPENS, build_services
 from vault import KeyClass
 
@@ -103,7 +103,7 @@ def create_app(
     language.install(app, settings.template_folder / "locale")
     csrf = CSRFProtect(app)
     app.register_blueprint(oidc_bp)
-    for edge in (login, portal, security, store, hq, apps, receipts, setup, health):
+    for edge in (login, portal, security, store, hq, apps, receipts, audit, oversight, setup, health):
         app.register_blueprint(edge.bp)
     for endpoint in browser.CSRF_EXEMPT:
         csrf.exempt(app.view_functions[endpoint])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import click
 from sqlalchemy.orm import Session
@@ -18,6 +20,8 @@ from idp.lifecycle.revocation import cascade
 from idp.lifecycle.revocation.cascade import Order, Target
 from idp.lifecycle.revocation.words import Door, Reason, Scope
 
+JST = ZoneInfo("Asia/Tokyo")
+
 
 @click.command()
 @click.argument("login", metavar="COMPANY/NUMBER")
@@ -25,6 +29,11 @@ from idp.lifecycle.revocation.words import Door, Reason, Scope
 @click.option("--app", "slug", help="Only the use of this application.")
 @click.option("--login-session", "login_session_id", help="Only this login session.")
 @click.option("--reason", type=click.Choice([r.value for r in Reason]), default=Reason.LEFT.value, show_default=True)
+@click.option(
+    "--left-at",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"]),
+    help="When access should have ended by the personnel record, Japanese time; a date is the end of that day.",
+)
 @click.option("--key", help="Idempotency key: the same key is the same revocation (RE-07).")
 @json_option
 def revoke(
@@ -33,6 +42,7 @@ def revoke(
     slug: str | None,
     login_session_id: str | None,
     reason: str,
+    left_at: datetime | None,
     key: str | None,
     *,
     as_json: bool,
@@ -42,7 +52,7 @@ def revoke(
         raise click.UsageError("give at most one of --store, --app, --login-session")
     with product() as app:
         settings = app.extensions["sekisho"].settings
-        order = Order(Reason(reason), Door.CLI, f"cli:{key}" if key else None, settings.give_up_after)
+        order = Order(Reason(reason), Door.CLI, f"cli:{key}" if key else None, settings.give_up_after, _hr(left_at))
 
         def cut() -> dict[str, object]:
             with transaction(reserved=True) as session:
@@ -51,6 +61,13 @@ def revoke(
                 return {"receipt": made.number, "t0": made.t0, "page": f"{settings.issuer}/receipts/{made.number}"}
 
         show(retrying(cut), as_json=as_json)
+
+
+def _hr(left_at: datetime | None) -> datetime | None:
+    if left_at is None:
+        return None
+    end = left_at + timedelta(days=1) if left_at.time() == time.min else left_at
+    return end.replace(tzinfo=JST)
 
 
 def _target(

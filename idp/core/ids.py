@@ -11,7 +11,7 @@ import hashlib
 import secrets  # noqa: TID251 - this module is the fence that the rule protects
 import unicodedata
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 
 from idp.core import clock
 
@@ -26,6 +26,16 @@ def new_id(now: datetime | None = None) -> uuid.UUID:
     value = value & ~(0xF << 76) | (0x7 << 76)
     value = value & ~(0x3 << 62) | (0x2 << 62)
     return uuid.UUID(int=value)
+
+
+def first_id(instant: datetime) -> uuid.UUID:
+    """The smallest id that a row of this millisecond or later can have: a range of time is a range of the primary key."""
+    return uuid.UUID(int=int(instant.timestamp() * 1000) << 80 | 0x7 << 76 | 0x2 << 62)
+
+
+def instant_of(row_id: uuid.UUID) -> datetime:
+    """The millisecond in which a row's id was made, aware, UTC."""
+    return datetime.fromtimestamp((row_id.int >> 80) / 1000, tz=UTC)
 
 
 def new_secret() -> str:

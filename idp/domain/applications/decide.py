@@ -131,7 +131,7 @@ def decide(application: ApplicationFacts, facts: Facts, *, acr: str) -> Allowed 
         return Refused("other_company")
     if not facts.places:
         return Refused("no_assignment")
-    met = [grant for grant in facts.grants if any(_meets(grant, place, facts.account_id) for place in facts.places)]
+    met = [grant for grant in facts.grants if any(meets(grant, place, facts.account_id) for place in facts.places)]
     if not met:
         return Refused("not_entitled")
     if application.min_acr is not None and not acr_at_least(acr, application.min_acr):
@@ -149,7 +149,8 @@ def acr_at_least(have: str, want: str) -> bool:
     return have in ACR_ORDER and want in ACR_ORDER and ACR_ORDER.index(have) >= ACR_ORDER.index(want)
 
 
-def _meets(grant: Grant, place: Place, account_id: uuid.UUID) -> bool:
+def meets(grant: Grant, place: Place, account_id: uuid.UUID) -> bool:
+    """True when this entitlement is given to this assignment, or to its person."""
     if grant.role is not None and grant.role != place.role:
         return False
     match grant.subject_kind:

@@ -190,7 +190,10 @@ def rotate_secret(session: Session, application_id: uuid.UUID, *, actor: Actor, 
     )
     if not went:
         raise Invalid("公開クライアントには秘密がありません。", field="client_id")
-    record(session, Tag.CLIENT_SECRET_ROTATED, actor=actor, now=now, application_id=application_id)
+    owner = _owner(session, application_id)
+    record(
+        session, Tag.CLIENT_SECRET_ROTATED, actor=actor, now=now, company_id=owner, application_id=application_id
+    )  # fmt: skip
     return secret, ends_at
 
 
@@ -238,7 +241,13 @@ def end_entitlement(session: Session, entitlement_id: uuid.UUID, *, actor: Actor
         .values(ended_at=now),
     )
     if went:
-        record(session, Tag.ENTITLEMENT_ENDED, actor=actor, now=now, entitlement_id=entitlement_id)
+        ended = session.execute(
+            select(Entitlement.company_id, Entitlement.application_id).where(Entitlement.id == entitlement_id)
+        ).one()
+        record(
+            session, Tag.ENTITLEMENT_ENDED, actor=actor, now=now, company_id=ended.company_id, application_id=ended.application_id,
+            entitlement_id=entitlement_id,
+        )  # fmt: skip
     return went
 
 
@@ -251,8 +260,14 @@ def end_application(session: Session, application_id: uuid.UUID, *, actor: Actor
         .values(ended_at=now),
     )
     if went:
-        record(session, Tag.APPLICATION_REMOVED, actor=actor, now=now, application_id=application_id)
+        owner = _owner(session, application_id)
+        record(session, Tag.APPLICATION_REMOVED, actor=actor, now=now, company_id=owner, application_id=application_id)
     return went
+
+
+def _owner(session: Session, application_id: uuid.UUID) -> uuid.UUID | None:
+    """The company whose log an application's event belongs to; None for the operator's own."""
+    return session.scalar(select(Application.company_id).where(Application.id == application_id))
 
 
 def list_applications(session: Session, viewer: Viewer | None) -> Sequence[tuple[Application, RelyingParty]]:

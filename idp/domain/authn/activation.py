@@ -50,15 +50,18 @@ def issue(
     if not claim_account(session, account_id, now=now):
         return None
     end_all(session, account_id, now=now)
-    epoch = session.scalar(select(Account.epoch).where(Account.id == account_id))
+    account = session.execute(select(Account.epoch, Account.company_id).where(Account.id == account_id)).one()
     code = ids.new_typed_code()
     session.add(
         Activation(
-            id=ids.new_id(now), created_at=now, account_id=account_id, purpose=purpose, code_digest=ids.digest(code), epoch=epoch,
+            id=ids.new_id(now), created_at=now, account_id=account_id, purpose=purpose, code_digest=ids.digest(code),
+            epoch=account.epoch,
             ends_at=now + life,
         )
     )  # fmt: skip
-    record(session, Tag.ACTIVATION_ISSUED, actor=actor, now=now, subject_id=account_id, purpose=purpose)
+    record(
+        session, Tag.ACTIVATION_ISSUED, actor=actor, now=now, company_id=account.company_id, subject_id=account_id, purpose=purpose
+    )  # fmt: skip
     return code
 
 
@@ -121,7 +124,10 @@ def use(session: Session, waiting: Waiting, *, verifier: str, actor: Actor, now:
         return False  # a newer code voided this one while the password was being hashed
     raise_epoch(session, waiting.account_id, now=now)
     set_password(session, waiting.account_id, verifier=verifier, now=now)
-    record(session, Tag.ACTIVATION_USED, actor=actor, now=now, subject_id=waiting.account_id, purpose=waiting.purpose)
+    record(
+        session, Tag.ACTIVATION_USED, actor=actor, now=now, company_id=waiting.company_id, subject_id=waiting.account_id,
+        purpose=waiting.purpose,
+    )  # fmt: skip
     return True
 
 

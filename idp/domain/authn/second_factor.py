@@ -15,7 +15,7 @@ from idp.core import ids
 from idp.core.db import change, claim
 from idp.domain.authn.models import Authenticator, PendingLogin
 from idp.domain.directory.models import Account
-from idp.domain.directory.people import raise_epoch
+from idp.domain.directory.people import company_of, raise_epoch
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
 
@@ -114,7 +114,10 @@ def add_totp(
             confirmed_at=now, last_used_at=now,
         )
     )  # fmt: skip
-    record(session, Tag.TOTP_ADDED, actor=actor, now=now, subject_id=account_id, authenticator_id=authenticator_id)
+    record(
+        session, Tag.TOTP_ADDED, actor=actor, now=now, company_id=company_of(session, account_id), subject_id=account_id,
+        authenticator_id=authenticator_id,
+    )  # fmt: skip
     return _make_recovery_codes(session, account_id, actor=actor, now=now)
 
 
@@ -133,7 +136,8 @@ def remove(session: Session, account_id: uuid.UUID, *, actor: Actor, now: dateti
     if not raise_epoch(session, account_id, now=now):
         return False
     _end(session, account_id, ("totp", "recovery_code"), now=now)
-    record(session, Tag.TOTP_REMOVED, actor=actor, now=now, subject_id=account_id)
+    company_id = company_of(session, account_id)
+    record(session, Tag.TOTP_REMOVED, actor=actor, now=now, company_id=company_id, subject_id=account_id)
     return True
 
 
@@ -146,7 +150,10 @@ def _make_recovery_codes(session: Session, account_id: uuid.UUID, *, actor: Acto
         )
         for code in codes
     )  # fmt: skip
-    record(session, Tag.RECOVERY_CODES_MADE, actor=actor, now=now, subject_id=account_id, count=len(codes))
+    record(
+        session, Tag.RECOVERY_CODES_MADE, actor=actor, now=now, company_id=company_of(session, account_id), subject_id=account_id,
+        count=len(codes),
+    )  # fmt: skip
     return codes
 
 

@@ -246,6 +246,11 @@ def _assign(
     return assignment
 
 
+def company_of(session: Session, account_id: uuid.UUID) -> uuid.UUID | None:
+    """The company of an account, for an audit row that its company's auditor must find."""
+    return session.scalar(select(Account.company_id).where(Account.id == account_id))
+
+
 def claim_account(session: Session, account_id: uuid.UUID, *, now: datetime, epoch: int | None = None) -> bool:
     """Claim the gate row of whatever has no login session yet (RE-20).
 
@@ -351,6 +356,7 @@ def search_people(
     company_id: uuid.UUID | None = None,
     after: uuid.UUID | None = None,
     limit: int = 50,
+    power: Power = Power.SEE_PEOPLE,
 ) -> Sequence[Account]:
     """People by the beginning of number, name or kana, inside the viewer's scope; search first, never all (ux.md 1.2)."""
     text = unicodedata.normalize("NFKC", text).strip()
@@ -362,7 +368,7 @@ def search_people(
         Account.name.startswith(text, autoescape=True),
         Account.kana_search.startswith(search_key(text), autoescape=True),
     )
-    query = select(Account).where(scope.accounts(viewer, Power.SEE_PEOPLE), match).order_by(Account.id).limit(limit)
+    query = select(Account).where(scope.accounts(viewer, power), match).order_by(Account.id).limit(limit)
     if company:
         query = query.join(Company, Company.id == Account.company_id).where(Company.code == company.upper())
     if company_id is not None:

@@ -36,6 +36,7 @@ class Power(StrEnum):
     REVOKE = "people.revoke"
     REINSTATE = "people.reinstate"
     SEE_RECEIPTS = "receipts.see"
+    SEE_LOG = "log.see"
     CLOSE_LINES = "receipts.close"
     MANAGE_APPLICATIONS = "applications.manage"
     MANAGE_PLACES = "places.manage"
@@ -52,7 +53,7 @@ class Row:
     may_give: frozenset[Role]
 
 
-_PEOPLE = {Power.SEE_PEOPLE, Power.HIRE, Power.RESET, Power.REVOKE, Power.SEE_RECEIPTS}
+_PEOPLE = {Power.SEE_PEOPLE, Power.HIRE, Power.RESET, Power.REVOKE, Power.SEE_RECEIPTS, Power.SEE_LOG}
 _HQ = _PEOPLE | {Power.REINSTATE, Power.CLOSE_LINES, Power.MANAGE_APPLICATIONS, Power.MANAGE_PLACES}
 
 ROLES: dict[Role, Row] = {
@@ -62,7 +63,7 @@ ROLES: dict[Role, Row] = {
     Role.AREA_MANAGER:  Row(Reach.REGION,   False, frozenset(_PEOPLE | {Power.CLOSE_LINES}),       frozenset({Role.STORE_MANAGER, Role.STAFF})),
     Role.STORE_MANAGER: Row(Reach.STORE,    False, frozenset(_PEOPLE),                             frozenset({Role.STAFF})),
     Role.STAFF:         Row(Reach.STORE,    False, frozenset(),                                    frozenset()),
-    Role.AUDITOR:       Row(Reach.COMPANY,  True,  frozenset({Power.SEE_PEOPLE, Power.SEE_RECEIPTS}), frozenset()),
+    Role.AUDITOR:       Row(Reach.COMPANY,  True,  frozenset({Power.SEE_RECEIPTS, Power.SEE_LOG}), frozenset()),
 }  # fmt: skip
 
 

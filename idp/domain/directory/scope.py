@@ -19,7 +19,7 @@ from idp.domain.directory.roles import ROLES, Power, Reach, Role
 from idp.ledgers.audit.log import Actor
 
 #: powers that only show something
-LOOKING = {Power.SEE_PEOPLE, Power.SEE_RECEIPTS}
+LOOKING = {Power.SEE_PEOPLE, Power.SEE_RECEIPTS, Power.SEE_LOG}
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
             server.session, row.account_id, told, give_up_after=server.services.settings.give_up_after, now=server.now
         )
         record(
-            server.session, Tag.CODE_REPLAYED, actor=server.actor, now=server.now, result="refused", subject_id=row.account_id,
+            server.session, Tag.CODE_REPLAYED, actor=server.actor, now=server.now, result="refused", company_id=row.company_id, subject_id=row.account_id,
             application_id=row.code_application_id, family_id=row.family_id,
         )  # fmt: skip
 

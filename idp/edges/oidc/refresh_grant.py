@@ -90,7 +90,8 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]
         )
         record(
             server.session, Tag.REFRESH_REUSE, actor=server.actor, now=server.now, result="refused", company_id=family.company_id,
-            subject_id=family.account_id, family_id=family.family_id, presented=presented, current=current,
+            subject_id=family.account_id, application_id=server.client.application.id if server.client else None,
+            family_id=family.family_id, presented=presented, current=current,
         )  # fmt: skip
         raise InvalidGrantError
 

@@ -10,7 +10,9 @@ from markupsafe import escape
 from wtforms import (
     BooleanField,
     DateField,
+    DateTimeLocalField,
     HiddenField,
+    IntegerField,
     PasswordField,
     RadioField,
     SelectChoice,
@@ -19,7 +21,7 @@ from wtforms import (
     TextAreaField,
 )
 from wtforms.i18n import get_translations
-from wtforms.validators import EqualTo, InputRequired, Length, Optional
+from wtforms.validators import EqualTo, InputRequired, Length, NumberRange, Optional
 
 from idp.core.errors import SekishoError
 from idp.edges import language
@@ -176,6 +178,7 @@ class StopForm(Form):
         default="now",
     )
     on = DateField(lazy("最後に使う日"), [Optional()])
+    left_on = DateField(lazy("退職日(人事の記録。分かるときだけ)"), [Optional()])
     once = HiddenField()
 
 
@@ -278,6 +281,42 @@ class IdForm(Form):
     """A button on one row."""
 
     id = HiddenField()
+
+
+class AuditForm(Form):
+    """U01: the filters of a search in the log, all of them in the URL. Times are Japanese."""
+
+    class Meta(Form.Meta):
+        csrf = False  # a search changes nothing, and its URL is kept and shared
+
+    person = StringField(lazy("だれについて(番号・氏名・フリガナ)"), [Optional(), Length(max=200)])
+    actor = StringField(lazy("だれがしたか(番号・氏名・フリガナ)"), [Optional(), Length(max=200)])
+    company = StringField(lazy("会社コード"), [Optional(), Length(max=32)])
+    store = StringField(lazy("店舗コード"), [Optional(), Length(max=32)])
+    application = StringField(lazy("アプリの短い名前"), [Optional(), Length(max=63)])
+    event = SelectField(lazy("出来事"), default="", validate_choice=False)
+    result = SelectField(
+        lazy("結果"),
+        default="",
+        choices=choices([("", lazy("すべて")), ("ok", lazy("できた")), ("refused", lazy("断った・失敗"))]),
+    )
+    since = DateTimeLocalField(lazy("いつから(日本時間)"), [Optional()], tz=language.JST)
+    until = DateTimeLocalField(lazy("いつまで(日本時間)"), [Optional()], tz=language.JST)
+
+
+class ReportForm(Form):
+    """U07 to U09: place, application and time of a report, in the URL."""
+
+    class Meta(Form.Meta):
+        csrf = False
+
+    company = StringField(lazy("会社コード"), [Optional(), Length(max=32)])
+    store = StringField(lazy("店舗コード"), [Optional(), Length(max=32)])
+    application = StringField(lazy("アプリの短い名前"), [Optional(), Length(max=63)])
+    day = DateField(lazy("いつの日か"), [Optional()])
+    since = DateField(lazy("いつから"), [Optional()])
+    until = DateField(lazy("いつまで"), [Optional()])
+    days = IntegerField(lazy("何日使っていないか"), [Optional(), NumberRange(min=1, max=3650)])
 
 
 def lines(text: str | None) -> tuple[str, ...]:

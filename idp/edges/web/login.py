@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from flask import Blueprint, g, make_response, redirect, render_template, request
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as WSGIResponse
 
@@ -25,7 +26,8 @@ from idp.domain.authn import login as authn
 from idp.domain.authn.login import AAL1, AAL2, Candidate
 from idp.domain.authn.models import PendingLogin
 from idp.domain.directory import scope
-from idp.domain.directory.people import claim_account, share_company
+from idp.domain.directory.models import Company
+from idp.domain.directory.people import claim_account, company_of, share_company
 from idp.domain.directory.roles import needs_second_factor
 from idp.domain.sessions import live
 from idp.domain.sessions.live import Opening
@@ -194,9 +196,11 @@ def _check_password(form: LoginForm, company: str | None) -> Answer:
 def _count_refused(brakes: Brakes, company: str, number: str, *, now: datetime) -> None:
     with transaction() as session:
         brakes.fail(session, now=now)
+        # the company of the code that was typed, found inside the INSERT: known and unknown codes cost the same (AC-06)
         count_refusal(
-            session, Tag.LOGIN_REFUSED, f"{browser.address()}:{throttle.key('', company, number)[1:17]}", now=now
-        )
+            session, Tag.LOGIN_REFUSED, f"{browser.address()}:{throttle.key('', company, number)[1:17]}", now=now,
+            company=select(Company.id).where(Company.code == company),
+        )  # fmt: skip
 
 
 def _ask_second_factor(form: LoginForm, candidate: Candidate, *, now: datetime) -> Answer:
@@ -323,6 +327,7 @@ def _second_factor(*, recovery: bool) -> Answer:
                 actor=browser.actor(),
                 now=now,
                 result="refused",
+                company_id=company_of(session, pending.account_id),
                 subject_id=pending.account_id,
             )
         form.refuse(Invalid("コードが違うか、もう使われています。新しいコードを入れてください。", field="code"))
@@ -349,7 +354,10 @@ def _finish(
         if not fits or not second_factor.finish_pending(session, pending.id, now=now):
             return None
         if step is None:
-            record(session, Tag.RECOVERY_CODE_USED, actor=browser.actor(account_id), now=now, subject_id=account_id)
+            record(
+                session, Tag.RECOVERY_CODE_USED, actor=browser.actor(account_id), now=now, company_id=found.company_id,
+                subject_id=account_id,
+            )  # fmt: skip
         cookie = live.open_login(
             session, account_id=account_id, company_id=found.company_id, epoch=pending.epoch,
             how=opening(session, account_id, AAL2, ("pwd", "otp", "mfa"), now=now), actor=browser.actor(account_id), now=now,
@@ -397,6 +405,7 @@ def step_up() -> Answer:
                 actor=looking.viewer.actor,
                 now=now,
                 result="refused",
+                company_id=looking.login.company_id,
                 subject_id=candidate.account_id,
             )
         form.form_errors = [language.text("確認できませんでした。もう一度入れてください。")]

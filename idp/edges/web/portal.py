@@ -32,6 +32,8 @@ def navigation(looking: Looking) -> list[dict[str, Any]]:
         items.append(("/hq/apps", t("アプリの管理"), "settings"))
     if viewer.can(Power.SEE_RECEIPTS):
         items.append(("/receipts", t("切断の記録"), "receipt"))
+    if viewer.can(Power.SEE_LOG):
+        items.append(("/audit", t("監査"), "history"))
     items += [("/me/sessions", t("ログイン中の端末"), "device"), ("/me/security", t("セキュリティ"), "shield")]
     here = request.path
     best = max(

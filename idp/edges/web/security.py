@@ -84,6 +84,7 @@ def end_others(looking: Looking) -> Answer:
             Tag.LOGIN_SESSION_ENDED,
             actor=looking.viewer.actor,
             now=now,
+            company_id=looking.login.company_id,
             subject_id=account_id,
             all_but=looking.login.id,
         )
@@ -152,7 +153,10 @@ def _change_password(looking: Looking, form: ChangePasswordForm) -> None:
             session, candidate.account_id, keep=login_row.id, reason="password_changed", now=now
         )
         ends.tell(session, candidate.account_id, told, give_up_after=services.settings.give_up_after, now=now)
-        record(session, Tag.PASSWORD_CHANGED, actor=looking.viewer.actor, now=now, subject_id=candidate.account_id)
+        record(
+            session, Tag.PASSWORD_CHANGED, actor=looking.viewer.actor, now=now, company_id=candidate.company_id,
+            subject_id=candidate.account_id,
+        )  # fmt: skip
 
 
 @bp.route("/me/security/totp/new", methods=["GET", "POST"])

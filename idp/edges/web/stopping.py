@@ -56,6 +56,7 @@ def execute(looking: Looking, stop: Stop, form: StopForm) -> str:
         Door.CONSOLE,
         f"{looking.login.account_id}:{form.once.data[:43]}",
         browser.services().settings.give_up_after,
+        hr_at=_left_at(form, stop.store, now=now),
     )
 
     def cut() -> str:
@@ -80,6 +81,19 @@ def _booked(form: StopForm, store: Store | None, *, now: datetime) -> datetime |
     if ends_at <= now:
         raise Invalid("今日より前の日は選べません。すぐ止めるときは「いますぐ」を選んでください。", field="on")
     return ends_at
+
+
+def _left_at(form: StopForm, store: Store | None, *, now: datetime) -> datetime | None:
+    """The end of the last day by the personnel record, in the store's time zone: it measures how late a cut is (AU-22)."""
+    day = form.left_on.data
+    if day is None:
+        return None
+    zone = ZoneInfo(store.time_zone if store else "Asia/Tokyo")
+    if day > now.astimezone(zone).date():
+        raise Invalid(
+            "退職日は今日までの日です。これから辞める人は「日にちを決める」を選んでください。", field="left_on"
+        )
+    return datetime.combine(day + timedelta(days=1), time.min, tzinfo=zone)
 
 
 def _book(session: Session, looking: Looking, stop: Stop, ends_at: datetime, *, now: datetime) -> None:

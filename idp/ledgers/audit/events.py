@@ -60,5 +60,20 @@ class Tag(StrEnum):
     LOGOUT_DELIVERED = "logout:notice:delivered"
     LOGOUT_GIVEN_UP = "logout:notice:given_up"
 
+    LOG_VIEWED = "audit:log:viewed"
+    LOG_EXPORTED = "audit:log:exported"
+    REPORT_VIEWED = "audit:report:viewed"
+    REPORT_EXPORTED = "audit:report:exported"
+    STREAM_BEHIND = "audit:siem_stream:fell_behind"
+    STREAM_CAUGHT_UP = "audit:siem_stream:caught_up"
+
+    RECEIPT_SEALED = "revocation:receipt:sealed"
+    RECEIPT_REOPENED = "revocation:receipt:reopened"
+
+    ORIGIN_STARTED = "audit:origin:started"
+    AUDIT_EXPORTED = "audit:period:exported"
+    PERSONAL_ERASED = "audit:personal:erased"
+    RETENTION_ENDED = "audit:retention:ended"
+
     SIGNING_KEY_MADE = "keys:signing_key:made"
     SIGNING_KEY_WITHDRAWN = "keys:signing_key:withdrawn"

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Insert, delete, insert, select
+from sqlalchemy import Insert, Select, delete, insert, select
 from sqlalchemy.orm import Session
 
+from idp import __version__
 from idp.core import ids
 from idp.core.db import change, insert_into, prepared, run
+from idp.ledgers.audit import leaf
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent, RefusalCount
 
@@ -45,14 +47,21 @@ def record(
     store_id: uuid.UUID | None = None,
     subject_id: uuid.UUID | None = None,
     application_id: uuid.UUID | None = None,
+    personal: dict[str, str] | None = None,
     **detail: Any,
 ) -> None:
-    """Insert one row. result: ok or refused; subject_id: the account it is about; detail: ids and codes, no names."""
+    """Insert one row. result: ok or refused; subject_id: the account it is about; detail: ids and codes, no names.
+
+    personal: whatever speaks of a person; it is kept apart with a salt of its own, so that it can be erased (AU-09). The
+    address of the actor joins it. Digests and the place in the tree are the sealer's: nothing is hashed here.
+    """
+    mine = {"address": actor.address, **(personal or {})} if actor.address else personal or None
     row = {
         "id": ids.new_id(now), "created_at": now, "tag": tag.value, "result": result,
         "actor_kind": actor.kind, "actor_id": actor.account_id, "company_id": company_id, "store_id": store_id,
         "subject_id": subject_id, "application_id": application_id, "request_id": actor.request_id,
-        "address": actor.address, "detail": {k: _plain(v) for k, v in detail.items() if v is not None},
+        "software": __version__, "detail": {k: _plain(v) for k, v in detail.items() if v is not None},
+        "personal": mine, "personal_salt": ids.new_bytes(16) if mine else None, "leaf_version": leaf.VERSION,
     }  # fmt: skip
     run(session, _insert(), row)
 
@@ -65,8 +74,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def count_refusal(session: Session, tag: Tag, key: str, *, now: datetime) -> None:
-    """Count an anonymous refusal; `flush_refusals` turns the closed minute into one row. key: at most 128 characters."""
+def count_refusal(
+    session: Session, tag: Tag, key: str, *, now: datetime, company: Select[uuid.UUID] | None = None
+) -> None:
+    """Count an anonymous refusal; `flush_refusals` turns the closed minute into one row. key: at most 128 characters.
+
+    company: finds the company whose log it belongs to; it runs inside the INSERT.
+    """
     row = {
         "id": ids.new_id(now),
         "created_at": now,
@@ -74,6 +88,7 @@ def count_refusal(session: Session, tag: Tag, key: str, *, now: datetime) -> Non
         "key": key[:128],
         "minute": _minute(now),
         "count": 1,
+        "company_id": company.scalar_subquery() if company is not None else None,
     }
     statement = insert_into(session, RefusalCount).values(row)
     session.execute(
@@ -88,7 +103,7 @@ def flush_refusals(session: Session, *, now: datetime) -> int:
         if not change(session, delete(RefusalCount).where(RefusalCount.id == row.id)):
             continue  # another worker took it
         record(session, Tag(row.tag), actor=Actor("anonymous"), now=now, result="refused",
-               key=row.key, minute=row.minute, count=row.count)  # fmt: skip
+               company_id=row.company_id, personal={"key": row.key}, minute=row.minute, count=row.count)  # fmt: skip
     return len(closed)
 
 

@@ -32,6 +32,7 @@ from idp.domain.tokens.models import AuthorizationCode, TokenFamily
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
 from idp.ledgers.outbox import queue
+from idp.lifecycle.revocation import facts
 from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
 from idp.lifecycle.revocation.plan import Destination, PlannedCut, Snapshot, plan
 from idp.lifecycle.revocation.words import CutKind, CutState, Door, Reason, Scope
@@ -51,12 +52,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Order:
-    """Why and through which door. idempotency_key: a double click or a resumed list is one revocation (RE-07)."""
+    """Why and through which door. idempotency_key: a double click or a resumed list is one revocation (RE-07).
+
+    hr_at: when access should have ended by the personnel record; requested_at: when somebody asked, if not now (AU-22).
+    """
 
     reason: Reason
     door: Door
     idempotency_key: str | None = None
     give_up_after: timedelta = timedelta(hours=24)
+    hr_at: datetime | None = None
+    requested_at: datetime | None = None
 
 
 def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now: datetime) -> Revocation:
@@ -99,7 +105,8 @@ def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now:
     revocation = Revocation(
         id=ids.new_id(now), created_at=now, number=_number(now), company_id=account.company_id, account_id=account_id, store_id=store_id,
         scope_kind=target.scope.value, scope_id=scope_id, reason=order.reason.value, door=order.door.value, actor_kind=actor.kind,
-        requested_by=actor.account_id, idempotency_key=order.idempotency_key, t0=now,
+        requested_by=actor.account_id, idempotency_key=order.idempotency_key, hr_at=order.hr_at,
+        requested_at=now if order.door is not Door.SCHEDULE else order.requested_at, t0=now,
     )  # fmt: skip
     session.add(revocation)
     session.flush()
@@ -108,12 +115,12 @@ def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now:
         _store(session, revocation, position, planned, epoch=account.epoch, order=order, now=now)
     if all(cut.state is CutState.DONE for cut in cuts):
         revocation.completed_at = now
+    session.flush()
     record(
         session, Tag.REVOKED, actor=actor, now=now, company_id=account.company_id, subject_id=account_id, store_id=store_id,
         application_id=target.application_id, revocation_id=revocation.id, scope=target.scope.value, reason=order.reason.value,
-        door=order.door.value, epoch=account.epoch, cuts=len(cuts),
+        door=order.door.value, epoch=account.epoch, cuts=len(cuts), facts=facts.digest(facts.of(session, revocation.id)),
     )  # fmt: skip
-    session.flush()
     return revocation
 
 
@@ -141,7 +148,9 @@ def _same(session: Session, key: str, account_id: uuid.UUID, scope: Scope, scope
 def _whose(session: Session, target: Target) -> tuple[uuid.UUID, uuid.UUID | None]:
     """The account a target belongs to, and for an assignment its store."""
     match target.scope:
-        case Scope.ACCOUNT | Scope.APPLICATION:
+        case Scope.ACCOUNT:
+            return target.id, _home(session, target.id)
+        case Scope.APPLICATION:
             return target.id, None
         case Scope.ASSIGNMENT:
             row = session.execute(
@@ -154,6 +163,16 @@ def _whose(session: Session, target: Target) -> tuple[uuid.UUID, uuid.UUID | Non
     if row is None:
         raise NotFound("止めるものが見つかりません。", f"{target.scope} {target.id}")
     return row[0], row[1]
+
+
+def _home(session: Session, account_id: uuid.UUID) -> uuid.UUID | None:
+    """The store that a whole person's receipt is counted under (AU-22): of those they work in, the one they came to first."""
+    return session.scalar(
+        select(Assignment.store_id)
+        .where(Assignment.account_id == account_id, Assignment.store_id.is_not(None))
+        .order_by(Assignment.ended_at.is_not(None), Assignment.id)
+        .limit(1)
+    )
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ class Revocation(Base):
     actor_kind: Mapped[str] = mapped_column(String(16))
     requested_by: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("account.id"))
     idempotency_key: Mapped[str | None] = mapped_column(String(80), unique=True)
+    #: when access should have ended by the personnel record, and when somebody asked for the cut; None = nobody said (AU-22)
+    hr_at: Mapped[datetime | None]
+    requested_at: Mapped[datetime | None]
     t0: Mapped[datetime]
     completed_at: Mapped[datetime | None]
     reopened_at: Mapped[datetime | None]

@@ -15,7 +15,9 @@ from sqlalchemy.orm import Session
 
 from idp.core.db import reading, retrying, transaction
 from idp.domain.directory.models import Account, Assignment
+from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import SYSTEM
+from idp.ledgers.audit.models import AuditEvent
 from idp.lifecycle.revocation import cascade
 from idp.lifecycle.revocation.cascade import Order, Target
 from idp.lifecycle.revocation.words import Door, Reason, Scope
@@ -36,8 +38,11 @@ def run(*, give_up_after: timedelta, now: datetime) -> int:
 
         def cut(account_id: uuid.UUID = account_id) -> None:
             with transaction(reserved=True) as session:
-                for target, key in _targets(session, account_id, now):
-                    order = Order(Reason.END_DATE, Door.SCHEDULE, key, give_up_after)
+                for target, key, ends_at in _targets(session, account_id, now):
+                    booked = _booked_at(session, account_id)
+                    order = Order(
+                        Reason.END_DATE, Door.SCHEDULE, key, give_up_after, hr_at=ends_at, requested_at=booked
+                    )
                     cascade.revoke(session, target, order, actor=SYSTEM, now=now)
 
         try:
@@ -55,7 +60,7 @@ def _people(session: Session, now: datetime) -> list[uuid.UUID]:
     return list(session.scalars(ended.union(over).limit(BATCH)))
 
 
-def _targets(session: Session, account_id: uuid.UUID, now: datetime) -> list[tuple[Target, str]]:
+def _targets(session: Session, account_id: uuid.UUID, now: datetime) -> list[tuple[Target, str, datetime]]:
     """What has reached its end, read with the account's row taken: a date moved meanwhile is the date that counts.
 
     Assignments that end take the account with them when none is left: nobody stays without a place.
@@ -74,5 +79,16 @@ def _targets(session: Session, account_id: uuid.UUID, now: datetime) -> list[tup
     ends = account.ends_at is not None and account.ends_at <= now
     homeless = bool(over) and len(over) == len(rows)
     if account.ended_at is None and (ends or homeless):
-        return [(Target(Scope.ACCOUNT, account_id), f"end:{account_id}:{account.epoch}")]
-    return [(Target(Scope.ASSIGNMENT, row.id), f"end:{row.id}:{row.epoch}") for row in over]
+        last = account.ends_at if ends else max(row.ends_at for row in over)
+        return [(Target(Scope.ACCOUNT, account_id), f"end:{account_id}:{account.epoch}", last)]
+    return [(Target(Scope.ASSIGNMENT, row.id), f"end:{row.id}:{row.epoch}", row.ends_at) for row in over]
+
+
+def _booked_at(session: Session, account_id: uuid.UUID) -> datetime | None:
+    """When somebody last booked an end for this person; None where the date was there from the start."""
+    return session.scalar(
+        select(AuditEvent.created_at)
+        .where(AuditEvent.subject_id == account_id, AuditEvent.tag == Tag.REVOCATION_BOOKED.value)
+        .order_by(AuditEvent.id.desc())
+        .limit(1)
+    )
