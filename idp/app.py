@@ -99,6 +99,8 @@ def create_app(
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
     app.session_interface = FormSession(app)
+    # Werkzeug would send a POST to /oidc//token on with 308, and the password with it (RFC 9700 §4.12)
+    app.url_map.merge_slashes = False
     browser.install(app)
     language.install(app, settings.template_folder / "locale")
     csrf = CSRFProtect(app)
