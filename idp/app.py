@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -164,7 +165,12 @@ def _register_errors(app: Flask) -> None:
             return token.machine_error(error.status, retry_after_s=getattr(error, "retry_after_s", None))
         browser.log_foreign(error, g.get("looking"))
         answer = app.make_response(
-            (_error_page(error.status, error.public, getattr(error, "retry_after_s", None)), error.status)
+            (
+                _error_page(
+                    error.status, error.public, error.values, retry_after_s=getattr(error, "retry_after_s", None)
+                ),
+                error.status,
+            )
         )
         if isinstance(error, Throttled):
             answer.headers["Retry-After"] = str(error.retry_after_s)
@@ -193,10 +199,12 @@ def _register_errors(app: Flask) -> None:
         return render_template("errors/500.html"), 500
 
 
-def _error_page(status: int, public: str, retry_after_s: int | None = None) -> str:
+def _error_page(
+    status: int, public: str, values: Mapping[str, object] | None = None, *, retry_after_s: int | None = None
+) -> str:
     """The page of an error. Its sentence is the error's own; English stands beside it, since the language may be unknown."""
     page = ERROR_PAGES.get(status, "errors/error.html")
-    text = language.text(public) if public else ""
+    text = language.text(public, **(values or {})) if public else ""
     if status == 400:
         page = "errors/error.html" if text else "errors/400_form_expired.html"
     return render_template(

@@ -153,7 +153,7 @@ def _look() -> Looking | None:
                 return None
     viewer = Viewer(
         login.account_id, login.company_id, login.company_code, login.company_name, login.account_name, login.login_name, login.locale,
-        held, actor(login.account_id),
+        held, actor(login.account_id), now(),
     )  # fmt: skip
     return Looking(login, viewer)
 

@@ -36,7 +36,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Viewer:
-    """A person who looks: account, live assignments, and the assurance of this login."""
+    """A person who looks: account, live assignments, and the assurance of this login. at: the instant of this look."""
 
     account_id: uuid.UUID
     company_id: uuid.UUID
@@ -47,6 +47,7 @@ class Viewer:
     locale: str
     standings: tuple[Standing, ...]
     actor: Actor
+    at: datetime
 
     def can(self, power: Power) -> bool:
         """True when any live assignment has this power somewhere."""
@@ -144,7 +145,7 @@ def accounts(viewer: Viewer, power: Power) -> ColumnElement[bool]:
         theirs = exists(
             select(Assignment.id)
             .join(Store, Store.id == Assignment.store_id)
-            .where(Assignment.account_id == Account.id, stores(viewer, power), still_here(power))
+            .where(Assignment.account_id == Account.id, stores(viewer, power), still_here(viewer, power))
             .correlate(Account)
         )
         wider = exists(
@@ -156,11 +157,14 @@ def accounts(viewer: Viewer, power: Power) -> ColumnElement[bool]:
     return or_(*parts) if parts else false()
 
 
-def still_here(power: Power) -> ColumnElement[bool]:
+def still_here(viewer: Viewer, power: Power) -> ColumnElement[bool]:
     """Condition on Assignment and Account: for a power that acts, the assignment goes on, or ended with the account."""
     if power in LOOKING:
         return true()
-    return or_(Assignment.ended_at.is_(None), Account.ended_at.is_not(None))
+    goes_on = and_(
+        Assignment.ended_at.is_(None), or_(Assignment.ends_at.is_(None), Assignment.ends_at > viewer.at)
+    )  # an end date holds before any sweep has reached the row (D7)
+    return or_(goes_on, Account.ended_at.is_not(None))
 
 
 def reaches_beyond(

@@ -324,5 +324,7 @@ def _local_error(private: str, values: MultiDict[str, str]) -> Answer:
         },
     )
     raise Denied(
-        f"このアプリの設定に問題があり、開けません。アプリの管理者に番号 {g.request_id} を伝えてください。", private
+        "このアプリの設定に問題があり、開けません。アプリの管理者に番号 %(number)s を伝えてください。",
+        private,
+        values={"number": g.request_id},
     )
