@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Insert, ScalarSelect, Select, Update, bindparam, exists, func, insert, join, or_, select, update
+from sqlalchemy import ScalarSelect, Select, Update, bindparam, exists, func, join, or_, select, update
 from sqlalchemy.orm import Session
 
 from idp.core import ids
-from idp.core.db import NOW, Instant, Query, claim, prepared, run
+from idp.core.db import NOW, Instant, Query, add_all, claim, prepared, run
 from idp.core.keystore import SigningKey
 from idp.domain.applications.decide import (
     APPLICATION_COLUMNS,
@@ -108,11 +108,6 @@ class CodeRequest:
     claims: dict[str, Any]
 
 
-@prepared
-def _insert_code() -> Insert:
-    return insert(AuthorizationCode)
-
-
 def issue_code(
     session: Session, app_session_id: uuid.UUID, application_id: uuid.UUID, account_id: uuid.UUID, wish: CodeRequest, *,
     epoch: int, life: timedelta, now: datetime,
@@ -125,7 +120,7 @@ def issue_code(
         "code_challenge": wish.code_challenge, "nonce": wish.nonce, "scope": wish.scope, "claims": wish.claims, "epoch": epoch,
         "ends_at": now + life,
     }  # fmt: skip
-    run(session, _insert_code(), row)
+    add_all(session, AuthorizationCode, [row])
     return code
 
 
@@ -182,12 +177,7 @@ def open_family(
         "acr": grant.acr, "amr": list(grant.amr), "auth_time": grant.auth_time, "generation": generation, "rotated_at": now,
         "access_until": access_until, "ends_at": now + life,
     }  # fmt: skip
-    run(session, _insert_family(), row)
-
-
-@prepared
-def _insert_family() -> Insert:
-    return insert(TokenFamily)
+    add_all(session, TokenFamily, [row])
 
 
 def claim_family(
