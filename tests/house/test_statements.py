@@ -18,7 +18,7 @@ import time_machine
 from flask import Flask
 from sqlalchemy import event, select
 
-from idp.core.db import READING, RESERVED, db, reading, transaction
+from idp.core.db import db, reading, transaction
 from idp.domain.authn import activation
 from idp.domain.authn.passwords import Cost, Hasher
 from idp.domain.directory.models import Account
@@ -225,8 +225,10 @@ def watched(app: Flask, database: Database) -> Iterator[WatchingHasher]:
     peppers = read_peppers(database.folder / "pepper")
     hasher = WatchingHasher(held, peppers, next(reversed(peppers)), Cost(19 * 1024, 3), slots=2, queue=4)
     app.extensions["sekisho"] = replace(services, hasher=hasher)
-    with app.app_context(), ExitStack() as undo:
-        for engine in (db.engines[None], db.engines[RESERVED], db.engines[READING]):
+    with app.app_context():  # left before the test: requests inside it would share one `g`, and with it who is looking
+        engines = list(db.engines.values())
+    with ExitStack() as undo:
+        for engine in engines:
             for name, listener in (("checkout", held.out), ("checkin", held.back)):
                 event.listen(engine.pool, name, listener)
                 undo.callback(event.remove, engine.pool, name, listener)
