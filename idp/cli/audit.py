@@ -114,6 +114,11 @@ def _log(session: Session, services: Services, given: list[str], keys: list[str]
         .order_by(AuditEvent.leaf_index)
         .execution_options(yield_per=2000)
     )
+    waiting = session.scalars(
+        select(AuditEvent).where(
+            AuditEvent.leaf_index.is_(None), AuditEvent.tag.in_([Tag.PERSONAL_ERASED.value, Tag.RETENTION_ENDED.value])
+        )
+    )
     origins = session.scalars(select(AuditOrigin).order_by(AuditOrigin.id)).all()
     names = {origin.id: origin.name for origin in origins}
     checkpoints = session.execute(
@@ -125,7 +130,7 @@ def _log(session: Session, services: Services, given: list[str], keys: list[str]
         rows=rows, tiles=tiles, size=session.scalar(select(AuditSealer.size)) or 0,
         checkpoints=[(names[c.origin_id], c.size, bytes(c.root), c.note) for c in checkpoints],
         origins=[check.Origin(o.name, o.vkey, o.began_at_size, o.link) for o in origins],
-        head=HeadFile(services.settings.log_head).read(), checker=logkey.checker, anchors=given, keys=keys,
+        head=HeadFile(services.settings.log_head).read(), checker=logkey.checker, anchors=given, keys=keys, waiting=waiting,
     )  # fmt: skip
 
 

@@ -71,6 +71,8 @@ class Log:
     checker: Callable[[bytes], verify.Check]
     anchors: Sequence[str] = ()
     keys: Sequence[str] = ()
+    #: rows that wait for the seal and say why others were emptied: the sealer is seconds behind
+    waiting: Iterable[Any] = ()
 
 
 class _Emptied:
@@ -90,7 +92,7 @@ class _Emptied:
         elif row.tag == Tag.PERSONAL_ERASED.value:
             self.erased.add(str(row.subject_id))
         elif row.tag == Tag.RETENTION_ENDED.value and row.detail.get("part") in self.ended:
-            self.ended[row.detail["part"]].append((str(row.detail.get("tag")), str(row.detail.get("before"))))
+            self.ended[row.detail["part"]].append((str(row.detail.get("of")), str(row.detail.get("before"))))
         if row.personal_hash is not None:
             self.personal.append((row.leaf_index, row.tag, at, {row.subject_id, row.actor_id}))
 
@@ -131,6 +133,8 @@ def check(log: Log) -> Report:
     if tree.size != log.size:
         report.wrong(tree.size, "size", f"{tree.size} rows, and the sealer wrote {log.size}")
     _last_tiles(log, levels, tree.size, report)
+    for row in log.waiting:
+        emptied.see(row)
     emptied.judge(report)
     _signed(log, roots, tree.size, report)
     limits = {o.name: after.began_at_size for o, after in zip(log.origins, log.origins[1:], strict=False)}

@@ -58,7 +58,7 @@ def write(
 
 
 def _rows(session: Session, receipt: Receipt, size: int, digest: str) -> Sequence[AuditEvent]:
-    """Every row about the revocation, oldest first; the newest one carries the facts as they are."""
+    """Every row about the revocation, by place; the one with the largest `facts_no` carries the facts as they are."""
     about = session.scalars(
         select(AuditEvent)
         .where(

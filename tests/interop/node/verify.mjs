@@ -100,8 +100,8 @@ must(here.join() === Object.keys(manifest.files).sort().join(), "files");
 for (const [name, digest] of Object.entries(manifest.files)) must(sha(bytes(name)).toString("hex") === digest, name);
 const head = checkpoint(bytes("checkpoint.txt").toString(), key);
 if (manifest.kind === "receipt") {
-  const rows = lines("leaves.jsonl").map((e) => [e.index, included(e, head)]).filter(([, r]) => r.body?.detail.facts);
-  const [, newest] = rows.reduce((a, b) => (a[0] > b[0] ? a : b));
+  const rows = lines("leaves.jsonl").map((e) => included(e, head)).filter((r) => r.body?.detail.facts);
+  const newest = rows.reduce((a, b) => (a.body.detail.facts_no >= b.body.detail.facts_no ? a : b));
   const { facts } = JSON.parse(bytes("pack.json"));
   must(sha(canonical(facts)).toString("hex") === newest.body.detail.facts && newest.body.detail.revocation_id === facts.id, "facts");
 } else {
@@ -116,7 +116,7 @@ if (manifest.kind === "receipt") {
     must(entry.index === at++, "gap");
     const shown = manifest.company_id === null || leaf.company === manifest.company_id;
     if (leaf.v === 1 && shown && !body)
-      must(covers.some(([tag, d]) => tag === "audit:retention:ended" && d.part === "body" && d.tag === leaf.tag && leaf.at < d.before), "emptied");
+      must(covers.some(([tag, d]) => tag === "audit:retention:ended" && d.part === "body" && d.of === leaf.tag && leaf.at < d.before), "emptied");
     tree.push({ size: 1, hash }); count++;
     while (tree.length > 1 && tree.at(-1).size === tree.at(-2).size) { const r = tree.pop(), l = tree.pop(); tree.push({ size: l.size * 2, hash: node(l.hash, r.hash) }); }
   }
