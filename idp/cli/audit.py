@@ -87,7 +87,7 @@ def verify_command(files: tuple[Path, ...], keys: tuple[str, ...], *, as_json: b
     head = {
         "rows": report.rows, "root": report.root, "checkpoints": report.checkpoints, "anchors": report.anchors,
         "opaque": report.opaque, "erased": report.erased, "emptied": report.emptied, "waiting": waiting,
-        "verdict": "WRONG / 異常あり" if report.findings else "SOUND / 異常なし",
+        "verdict": "WRONG" if report.findings else "SOUND",
     }  # fmt: skip
     wrong = [{"where": f.where, "what": f.what, "text": f.text} for f in report.findings]
     if as_json:

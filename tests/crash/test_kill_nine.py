@@ -66,7 +66,7 @@ REVOKE = {
 SEAL = (
     "SELECT audit_event", "UPDATE audit_event", "INSERT audit_tile", "SELECT audit_tile", "SELECT audit_sealer", "INSERT audit_sealer",
     "UPDATE audit_sealer", "SELECT audit_origin", "INSERT audit_origin", "SELECT audit_checkpoint", "INSERT audit_checkpoint",
-    "SELECT company_key", "INSERT signing_key",
+    "SELECT company_key", "UPDATE company_key", "INSERT signing_key",
 )  # fmt: skip
 
 #: every step of one delivery by the worker, from the look at the queue to the sweep

@@ -40,6 +40,11 @@ ADMIN = (
         "people", "receipt_line", "setup", "stores",
     )),
     "idp/cli/*",
+    "idp/ledgers/audit/bundle.py:line",
+    "idp/ledgers/audit/bundle.py:span",
+    "idp/ledgers/audit/empty.py:*",
+    "idp/ledgers/audit/origin.py:*",
+    "idp/ledgers/audit/store.py:*",
     "idp/domain/applications/registry.py:*",
     "idp/domain/directory/people.py:add_company",
     "idp/domain/directory/people.py:add_region",
@@ -62,7 +67,6 @@ NO_SENTENCE_FILES = {
     "idp/edges/web/styleguide.py",
     # they travel with an export and speak both languages by themselves
     "idp/ledgers/audit/verify.py",
-    "idp/lifecycle/revocation/evidence.py",
     "idp/lifecycle/revocation/labels.py",
 }
 NO_SENTENCE = {
