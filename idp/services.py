@@ -6,20 +6,27 @@ import base64
 import logging
 import stat
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import make_url
+from sqlalchemy.orm import Session
 
-from idp.core import clock, ids
+from idp.core import clock, ids, logkey
 from idp.core.db import transaction
 from idp.core.keys import Signer
 from idp.core.keystore import SqlKeyStore
+from idp.core.logkey import LogKey
 from idp.core.outbound import HttpOutbound, Outbound, Rules
 from idp.core.settings import PROJECT_ROOT, RefusedToStart, Settings
 from idp.domain.authn.passwords import Cost, Hasher
 from idp.domain.tokens.grants import RefreshTokens
+from idp.ledgers.audit import anchors
 from idp.ledgers.audit.events import Tag
+from idp.ledgers.audit.head import HeadFile
 from idp.ledgers.audit.log import SYSTEM, record
+from idp.ledgers.audit.models import AuditCheckpoint
+from idp.ledgers.audit.sealer import Sealer
 from vault import CompanyKey, KeyClass, Keyring, OpenEvent, RootKeyProvider, Vault, VaultError
 from vault.providers.env import EnvProvider
 from vault.providers.file import FileProvider
@@ -40,6 +47,28 @@ class Services:
     def refresh_tokens(self) -> RefreshTokens:
         """Makes and reads refresh tokens."""
         return RefreshTokens(self.signer.secret("refresh"))
+
+    def log_key(self) -> LogKey:
+        """The key that signs the audit log; made when there is none. Opening it commits an audit row (VA-32)."""
+        found = logkey.load(self.vault, record_open)
+        if found is None:
+            logkey.make(self.vault, now=clock.now())
+            found = logkey.load(self.vault, record_open)
+        if found is None:
+            raise RefusedToStart("the log key that was just made is not there")
+        return found
+
+    def sealer(self) -> Sealer:
+        """A sealer of the audit log; it does nothing until its first step."""
+        settings = self.settings
+        places, every = settings.anchor_places, timedelta(seconds=settings.anchor_s)
+
+        def anchor(session: Session, checkpoint: AuditCheckpoint) -> None:
+            anchors.put(session, checkpoint, places=places, every=every, now=checkpoint.created_at)
+
+        return Sealer(
+            self.log_key, HeadFile(settings.log_head), origin=settings.log_name, clock=clock.now, after=anchor
+        )
 
 
 #: what each kind of process may open (VA-30): the worker signs logout tokens and never sees a TOTP seed

@@ -1,6 +1,7 @@
 """The worker: finishes what a transaction could only plan, and does what the clock says.
 
-Delivery is at least once: tx1 leases, then no transaction is open while the peer is called, tx2 writes the outcome under
+The sealer of the audit log has a thread of its own here, so that a hanging relying party delays no checkpoint and a large
+backlog of rows no delivery. Delivery is at least once: tx1 leases, then no transaction is open while the peer is called, tx2 writes the outcome under
 the fence of the lease. A worker killed anywhere leaves a lease that runs out. One hung relying party holds its own few
 slots; everybody else's deliveries go on (RE-05).
 """
@@ -24,6 +25,7 @@ from idp.domain.authn import throttle
 from idp.domain.sessions import live
 from idp.domain.tokens.ends import LOGOUT_TOPIC
 from idp.edges.oidc.backchannel import OidcLogoutCutter
+from idp.ledgers.audit import anchors
 from idp.ledgers.audit import log as audit
 from idp.ledgers.outbox import queue
 from idp.ledgers.outbox.queue import Order
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.25
 SWEEP_S = 1.0
+#: rows wait at most this long for a sealer that has nothing else to do (D15: a batch is at most a second)
+SEAL_S = 0.5
 
 
 class Worker:
@@ -53,6 +57,7 @@ class Worker:
         self._failing: set[str] = set()
         self._lock = threading.Lock()
         self._swept = 0.0
+        self._sealer = self._services.sealer()
 
     def stop(self, *_signal: int | FrameType | None) -> None:
         """Take nothing new; what is under way is finished (RE-44).
@@ -64,6 +69,8 @@ class Worker:
     def run(self) -> None:
         """Work until `stop`."""
         slots = self._services.settings.worker_slots
+        sealing = threading.Thread(target=self._seal, name="sealer")
+        sealing.start()
         with ThreadPoolExecutor(max_workers=slots, thread_name_prefix="cut") as pool:
             while not self._stopping:
                 try:
@@ -78,6 +85,29 @@ class Worker:
                     started = 0
                 if not started:
                     time.sleep(POLL_S)
+        sealing.join()
+
+    def _seal(self) -> None:
+        """Seal until `stop`, then sign what is sealed and give the lease back."""
+        with self._app.app_context():
+            while not self._stopping:
+                try:
+                    self._sealer.step()
+                except SekishoError as error:
+                    log.warning("sealer step refused", extra={"why": error.private})
+                except Exception:
+                    # nothing is lost: rows stay without a place in the tree until a step succeeds
+                    log.exception("sealer step failed")
+                time.sleep(SEAL_S)
+            self._seal_once()
+
+    def _seal_once(self) -> None:
+        """Seal and sign what is visible, and give the lease back."""
+        try:
+            self._sealer.sign_now()
+            self._sealer.release()
+        except SekishoError as error:
+            log.warning("sealer step refused", extra={"why": error.private})
 
     def step(self, pool: ThreadPoolExecutor) -> int:
         """Start what may start now. Returns how many deliveries began."""
@@ -105,6 +135,8 @@ class Worker:
             if not orders:
                 break
         self.sweep()
+        with self._app.app_context():
+            self._seal_once()
 
     def _lease(self, busy: Counter[str]) -> list[Order]:
         """tx1 for each: a lease is one short transaction of its own, so that one lost race loses nothing else."""
@@ -144,6 +176,9 @@ class Worker:
 
     def _deliver(self, order: Order) -> None:
         with self._app.app_context():
+            if order.topic == anchors.TOPIC:
+                self._anchor(order)
+                return
             now = clock.now()
             with reading() as session:
                 attempt = record.cut_order(session, order, now=now)
@@ -157,6 +192,16 @@ class Worker:
 
             if not retrying(write):
                 log.warning("lease lost; the result is thrown away", extra={"delivery": str(order.id)})
+
+    def _anchor(self, order: Order) -> None:
+        """A checkpoint for a second place (AU-05)."""
+        sent = anchors.carry(order, settings=self._services.settings, outbound=self._services.outbound)
+        with self._lock:
+            (self._failing.add if sent.failure else self._failing.discard)(order.destination)
+        if sent.failure:
+            log.warning("anchor not taken", extra={"place": order.destination, "why": sent.failure})
+        with transaction(reserved=True) as session:
+            anchors.finished(session, order, sent, now=clock.now())
 
     def _attempt(self, order: Order, attempt: CutOrder) -> Outcome:
         """No transaction is open here. A fault of ours is a retry with a name, and the log has the rest."""

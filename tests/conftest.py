@@ -19,6 +19,7 @@ import pytest
 from flask import Flask
 from jinja2 import BytecodeCache
 from jinja2.bccache import Bucket
+from sqlalchemy import make_url
 
 from idp.app import create_app, create_database_app
 from idp.core.db import db
@@ -82,7 +83,8 @@ def settings_for(url: str, folder: Path, **over: object) -> Settings:
     return Settings(
         environment="development", issuer=str(over.pop("issuer", ISSUER)), database_url=url,
         root_key=base64.b64encode(hashlib.sha256(b"the root key of the tests").digest()).decode(), root_key_file=None,
-        pepper_file=folder / "pepper", jwks_cache_s=10, **over,
+        pepper_file=folder / "pepper", jwks_cache_s=10,
+        log_head_file=over.pop("log_head_file", None) or Path(f"{make_url(url).database}.log-head" if url.startswith("sqlite") else folder / f"{make_url(url).database}.log-head"), **over,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ class Purpose(StrEnum):
     CLIENT_CREDENTIAL = "client_credential"
     SIGNING_KEY = "signing_key"
     REFRESH_KEY = "refresh_key"
+    LOG_KEY = "log_key"
 
     @property
     def key_class(self) -> KeyClass:
@@ -50,6 +51,7 @@ _CLASS_OF: Final[Mapping[Purpose, KeyClass]] = {
     Purpose.CLIENT_CREDENTIAL: KeyClass.OUTBOUND,
     Purpose.SIGNING_KEY: KeyClass.SIGNING,
     Purpose.REFRESH_KEY: KeyClass.SIGNING,
+    Purpose.LOG_KEY: KeyClass.SIGNING,
 }
 
 #: What these classes protect belongs to a company and to no store or tool of it.

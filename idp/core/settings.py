@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,6 +74,20 @@ class Settings(BaseSettings):
     delivery_give_up_s: int = Field(default=24 * 3600, ge=1)
     database_pool: int = Field(default=10, ge=2, le=200)
 
+    #: the name of the audit log in its checkpoints; by default the issuer's host and `/log`. It never changes afterwards
+    log_origin: str | None = Field(default=None, pattern=r"^[^\s+]{1,150}$")
+    #: the second store of AU-03; by default beside the database, which protects less than another disk would
+    log_head_file: Path | None = None
+    #: second places for checkpoints (AU-05), comma separated: a folder, an https URL, or mailto:name@example.jp
+    anchors: str = ""
+    anchor_s: int = Field(default=60, ge=10, le=3600)
+    smtp_host: str = ""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_from: str = ""
+    smtp_user: str = ""
+    smtp_password_file: Path | None = None
+    smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
+
     @field_validator("issuer")
     @classmethod
     def _issuer_is_an_origin(cls, value: str) -> str:
@@ -97,6 +112,26 @@ class Settings(BaseSettings):
     def issuer_host(self) -> str:
         """Host and, if any, port of the issuer: the only Host header that is answered (WB-04)."""
         return urlsplit(self.issuer).netloc
+
+    @property
+    def log_name(self) -> str:
+        """The origin of the audit log."""
+        return self.log_origin or f"{self.issuer_host}/log"
+
+    @property
+    def log_head(self) -> Path:
+        """Where the second store of the audit log lies."""
+        if self.log_head_file is not None:
+            return self.log_head_file.resolve()
+        url = make_url(self.database_url)
+        if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+            return Path(url.database + ".log-head").resolve()
+        return Path(f"var/{url.database or 'sekisho'}.log-head").resolve()
+
+    @property
+    def anchor_places(self) -> list[str]:
+        """The second places, as they were written."""
+        return [place.strip() for place in self.anchors.split(",") if place.strip()]
 
     @property
     def give_up_after(self) -> timedelta:
@@ -132,6 +167,11 @@ class Settings(BaseSettings):
             reasons.append("Root key and pepper are the same file; a leak of one must not be a leak of both.")
         if os.environ.get("AUTHLIB_INSECURE_TRANSPORT") and not self.issuer_is_loopback:
             reasons.append("AUTHLIB_INSECURE_TRANSPORT is set although the issuer is not a loopback address; unset it.")
+        for place in self.anchor_places:
+            if not place.startswith(("https://", "mailto:", "/")):
+                reasons.append(f"SEKISHO_ANCHORS: {place} is no absolute folder, https URL or mailto: address (AU-05).")
+            if place.startswith("mailto:") and not (self.smtp_host and self.smtp_from):
+                reasons.append("SEKISHO_ANCHORS names an e-mail address; set SEKISHO_SMTP_HOST and SEKISHO_SMTP_FROM.")
         if os.environ.get("DEBUG", "").startswith("pw:"):
             reasons.append("DEBUG=pw:* prints what a browser types; unset it (VA-45).")
         return reasons

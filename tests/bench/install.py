@@ -76,6 +76,7 @@ class Installation:
         self.settings = Settings(
             environment="development", issuer=f"http://localhost:{self.port}", database_url=url, port=self.port, pepper_file=pepper,
             root_key=base64.b64encode(secrets.token_bytes(32)).decode(), root_key_file=None, templates=None,
+            log_head_file=self.folder / "log-head",
         )  # fmt: skip
         self.app = self._create()
         self._running: list[subprocess.Popen[bytes]] = []

@@ -14,6 +14,8 @@ from idp.domain.directory.roles import Power
 from idp.edges import browser
 from idp.edges.browser import Answer, Looking, require
 from idp.edges.web import styleguide
+from idp.ledgers.audit import anchors
+from idp.ledgers.audit.models import AuditEvent, AuditSealer
 from idp.ledgers.outbox.models import OutboxRow
 
 bp = Blueprint("health", __name__)
@@ -37,10 +39,18 @@ def _state() -> dict[str, object]:
     now = browser.now()
     try:
         with reading() as session:
-            oldest = session.scalar(select(func.min(OutboxRow.created_at)).where(OutboxRow.state != "done"))
+            oldest = session.scalar(
+                select(func.min(OutboxRow.created_at)).where(
+                    OutboxRow.state != "done", OutboxRow.topic != anchors.TOPIC
+                )
+            )
+            unsealed = session.scalar(select(func.min(AuditEvent.created_at)).where(AuditEvent.leaf_index.is_(None)))
+            alarm = session.scalar(select(AuditSealer.alarm))
+            silent = anchors.late(session, browser.services().settings.anchor_places, now=now)
         migrated = is_current(db.engine)
     except Unavailable:
         return {"ready": False, "database": False}
+    log_lag = int((now - unsealed).total_seconds()) if unsealed else 0
     lag = int((now - oldest).total_seconds()) if oldest else 0
     keys = bool(json.loads(browser.services().signer.jwks(now=now))["keys"])
     return {
@@ -50,6 +60,10 @@ def _state() -> dict[str, object]:
         "keys": keys,
         "oldest_delivery_s": lag,
         "late": lag > LATE.total_seconds(),
+        "log_alarm": alarm is not None,
+        "oldest_unsealed_s": log_lag,
+        "log_late": log_lag > LATE.total_seconds(),
+        "anchors_late": len(silent),
     }
 
 

@@ -32,6 +32,7 @@ from idp.domain.tokens.models import AuthorizationCode, TokenFamily
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
 from idp.ledgers.outbox import queue
+from idp.lifecycle.revocation import facts
 from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
 from idp.lifecycle.revocation.plan import Destination, PlannedCut, Snapshot, plan
 from idp.lifecycle.revocation.words import CutKind, CutState, Door, Reason, Scope
@@ -114,12 +115,12 @@ def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now:
         _store(session, revocation, position, planned, epoch=account.epoch, order=order, now=now)
     if all(cut.state is CutState.DONE for cut in cuts):
         revocation.completed_at = now
+    session.flush()
     record(
         session, Tag.REVOKED, actor=actor, now=now, company_id=account.company_id, subject_id=account_id, store_id=store_id,
         application_id=target.application_id, revocation_id=revocation.id, scope=target.scope.value, reason=order.reason.value,
-        door=order.door.value, epoch=account.epoch, cuts=len(cuts),
+        door=order.door.value, epoch=account.epoch, cuts=len(cuts), facts=facts.digest(facts.of(session, revocation.id)),
     )  # fmt: skip
-    session.flush()
     return revocation
 
 

@@ -19,6 +19,8 @@ from idp.ledgers.audit.log import SYSTEM, Actor, record
 from idp.ledgers.outbox import queue
 from idp.ledgers.outbox.queue import Order
 from idp.lifecycle.revocation.cutter import CutOrder, Outcome
+from idp.lifecycle.revocation.facts import digest
+from idp.lifecycle.revocation.facts import of as facts_of
 from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
 from idp.lifecycle.revocation.words import CutState, Grade
 
@@ -118,10 +120,12 @@ def _write_cut(session: Session, order: Order, outcome: Outcome, *, now: datetim
         values |= {"state": CutState.WAITING.value, "next_try_at": queue.next_run_at(session, order)}
     went = claim(session, update(Cut).where(Cut.id == cut_id, Cut.state.in_(OPEN)).values(**values))
     _evidence(session, cut_id, kind=f"attempt_{outcome.result}", grade=grade, detail=facts, now=now)
-    if went:
-        about = _about(session, cut_id)
-        record(session, tag, actor=SYSTEM, now=now, result=result, **about, cut_id=cut_id, error=outcome.error, attempt=order.tries)  # fmt: skip
-        complete_if_done(session, cut_id, now=now)
+    if not went:
+        # the line was closed before this answer came: what it says is kept, and a sealed receipt opens again (RV-07)
+        tag, result = Tag.CUT_ATTEMPTED, "ok" if outcome.result == "acknowledged" else "refused"
+    _log(
+        session, tag, cut_id, late=not went, actor=SYSTEM, now=now, result=result, error=outcome.error, attempt=order.tries
+    )  # fmt: skip
 
 
 def close_by_person(
@@ -142,9 +146,27 @@ def close_by_person(
         raise Conflict("この行は、ほかの人が先に変えました。", f"cut {cut.id}")
     kind = "impossible" if impossible else "attested"
     _evidence(session, cut.id, kind=kind, grade=grade, detail={"by": str(closed_by)}, now=now)
-    tag = Tag.CUT_IMPOSSIBLE if impossible else Tag.CUT_ATTESTED
-    record(session, tag, actor=actor, now=now, **_about(session, cut.id), cut_id=cut.id)
-    complete_if_done(session, cut.id, now=now)
+    _log(session, Tag.CUT_IMPOSSIBLE if impossible else Tag.CUT_ATTESTED, cut.id, actor=actor, now=now)
+
+
+def reopen(session: Session, cut: Cut, *, why: str, actor: Actor, now: datetime) -> None:
+    """Something came to light that a closed line does not say: the login lived on, the token was accepted (ux.md 4.3).
+
+    The line needs a person again, the receipt is open again and says since when. Raises Invalid, Conflict.
+    """
+    why = why.strip()
+    if not why or len(why) > 500:
+        raise Invalid("何がわかったかを書いてください(500文字まで)。", field="note")
+    went = claim(
+        session,
+        update(Cut)
+        .where(Cut.id == cut.id, Cut.state == CutState.DONE.value)
+        .values(state=CutState.NEEDS_PERSON.value, grade=None, closed_by=None, close_note=None, done_at=None),
+    )
+    if not went:
+        raise Conflict("この行は、もう開いています。", f"cut {cut.id}")
+    _evidence(session, cut.id, kind="contradicted", grade=None, detail={"what": why}, now=now)
+    _log(session, Tag.CUT_NEEDS_PERSON, cut.id, late=True, actor=actor, now=now)
 
 
 def close_elapsed(session: Session, *, now: datetime, limit: int = 200) -> int:
@@ -154,7 +176,10 @@ def close_elapsed(session: Session, *, now: datetime, limit: int = 200) -> int:
     inside an application merely *was said* to end, and gets no grade above none (ux.md 4.1 `expiring`).
     """
     due = session.execute(
-        select(Cut.id, Cut.kind).where(Cut.state == CutState.WAITING.value, Cut.residual_until <= now).limit(limit)
+        select(Cut.id, Cut.kind)
+        .where(Cut.state == CutState.WAITING.value, Cut.residual_until <= now)
+        .order_by(Cut.revocation_id, Cut.id)  # two workers take them in one order (D7)
+        .limit(limit)
     ).all()
     for row in due:
         grade = Grade.RECORDED if row.kind == "ACCESS_TOKEN" else Grade.NONE
@@ -166,39 +191,40 @@ def close_elapsed(session: Session, *, now: datetime, limit: int = 200) -> int:
         )
         if went:
             _evidence(session, row.id, kind="expired", grade=grade, detail={}, now=now)
-            record(
-                session, Tag.CUT_CLOSED, actor=SYSTEM, now=now, **_about(session, row.id), cut_id=row.id, by="expiry"
-            )
-            complete_if_done(session, row.id, now=now)
+            _log(session, Tag.CUT_CLOSED, row.id, actor=SYSTEM, now=now, by="expiry")
     return len(due)
 
 
-def _about(session: Session, cut_id: uuid.UUID) -> dict[str, Any]:
-    """Whom and what a cut is about, so that the log of a company, a person and an application has it."""
-    row = session.execute(
-        select(Revocation.company_id, Revocation.account_id, Revocation.store_id, Cut.application_id)
-        .join(Cut, Cut.revocation_id == Revocation.id)
-        .where(Cut.id == cut_id)
-    ).one()
-    return {
-        "company_id": row.company_id, "subject_id": row.account_id, "store_id": row.store_id, "application_id": row.application_id,
-    }  # fmt: skip
+def _log(
+    session: Session, tag: Tag, cut_id: uuid.UUID, *, actor: Actor, now: datetime, late: bool = False, result: str = "ok",
+    **detail: Any,
+) -> None:  # fmt: skip
+    """The audit row of a line that changed, with the digest of all facts after it. The last line seals the receipt, a late one
+    opens it again (RV-07).
 
-
-def complete_if_done(session: Session, cut_id: uuid.UUID, *, now: datetime) -> None:
-    """Stamp the revocation when its last cut is done.
-
-    Its row is taken first, in a statement of its own: of two lines that close at once each would see the other one open.
+    The revocation's row is taken first, in a statement of its own: of two lines that close at once each would see the other
+    one open, and record facts that never were.
     """
-    revocation_id = session.scalar(select(Cut.revocation_id).where(Cut.id == cut_id))
+    revocation_id, application_id = session.execute(
+        select(Cut.revocation_id, Cut.application_id).where(Cut.id == cut_id)
+    ).one()
     session.execute(select(Revocation.id).where(Revocation.id == revocation_id).with_for_update(key_share=True))
     still_open = select(Cut.id).where(Cut.revocation_id == revocation_id, Cut.state != CutState.DONE.value).exists()
-    change(
-        session,
-        update(Revocation)
-        .where(Revocation.id == revocation_id, Revocation.completed_at.is_(None), ~still_open)
-        .values(completed_at=now),
+    mine = update(Revocation).where(Revocation.id == revocation_id)
+    reopened = late and change(
+        session, mine.where(Revocation.completed_at.is_not(None)).values(completed_at=None, reopened_at=now)
     )
+    sealed = change(session, mine.where(Revocation.completed_at.is_(None), ~still_open).values(completed_at=now))
+    facts = facts_of(session, revocation_id)
+    about: dict[str, Any] = {
+        "actor": actor, "now": now, "company_id": uuid.UUID(facts["company"]), "subject_id": uuid.UUID(facts["account"]),
+        "store_id": uuid.UUID(facts["store"]) if facts["store"] else None, "revocation_id": revocation_id, "facts": digest(facts),
+    }  # fmt: skip
+    record(session, tag, result=result, application_id=application_id, cut_id=cut_id, **about, **detail)
+    if reopened:
+        record(session, Tag.RECEIPT_REOPENED, **about)
+    if sealed:
+        record(session, Tag.RECEIPT_SEALED, **about)
 
 
 def _evidence(

@@ -1,0 +1,38 @@
+"""The only mail client of `idp` (AU-05): one message, TLS checked, a deadline. Nothing a company enters chooses the server."""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+from email.message import EmailMessage
+
+from idp.core.settings import Settings
+
+TIMEOUT_S = 10.0
+
+
+class NotSent(Exception):
+    """The server did not take the message; the text is a short word for the log."""
+
+
+def send(settings: Settings, *, to: str, subject: str, text: str) -> None:
+    """Hand one plain text to the configured server. Raises NotSent; no second try."""
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = settings.smtp_from, to, subject
+    message.set_content(text)
+    context = ssl.create_default_context()
+    try:
+        if settings.smtp_tls == "tls":
+            client: smtplib.SMTP = smtplib.SMTP_SSL(
+                settings.smtp_host, settings.smtp_port, timeout=TIMEOUT_S, context=context
+            )
+        else:
+            client = smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=TIMEOUT_S)
+        with client:
+            if settings.smtp_tls == "starttls":
+                client.starttls(context=context)
+            if settings.smtp_password_file is not None:
+                client.login(settings.smtp_user, settings.smtp_password_file.read_text(encoding="utf-8").strip())
+            client.send_message(message)
+    except (OSError, smtplib.SMTPException) as error:
+        raise NotSent(type(error).__name__) from error
