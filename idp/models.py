@@ -9,6 +9,7 @@ from idp.domain.sessions import models as sessions
 from idp.domain.tokens import models as tokens
 from idp.ledgers.audit import models as audit
 from idp.ledgers.outbox import models as outbox
+from idp.ledgers.siem import models as siem
 from idp.lifecycle.revocation import models as revocation
 from idp.lifecycle.revocation import reinstate
 
@@ -23,5 +24,6 @@ __all__ = [
     "reinstate",
     "revocation",
     "sessions",
+    "siem",
     "tokens",
 ]

@@ -29,6 +29,8 @@ from idp.ledgers.audit import anchors
 from idp.ledgers.audit import log as audit
 from idp.ledgers.outbox import queue
 from idp.ledgers.outbox.queue import Order
+from idp.ledgers.siem import stream
+from idp.lifecycle.oversight import erase, retention
 from idp.lifecycle.revocation import record
 from idp.lifecycle.revocation.cascade import TOPIC as CUT_TOPIC
 from idp.lifecycle.revocation.cutter import CutOrder, Cutter, Outcome
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.25
 SWEEP_S = 1.0
+#: how often retention looks for something to empty, once it has caught up
+TIDY_S = 600.0
 #: rows wait at most this long for a sealer that has nothing else to do (D15: a batch is at most a second)
 SEAL_S = 0.5
 
@@ -57,6 +61,7 @@ class Worker:
         self._failing: set[str] = set()
         self._lock = threading.Lock()
         self._swept = 0.0
+        self._tidied = -TIDY_S
         self._sealer = self._services.sealer()
 
     def stop(self, *_signal: int | FrameType | None) -> None:
@@ -179,6 +184,12 @@ class Worker:
             if order.topic == anchors.TOPIC:
                 self._anchor(order)
                 return
+            if order.topic == stream.TOPIC:
+                self._stream(order)
+                return
+            if order.topic == erase.TOPIC:
+                erase.go_on(order, now=clock.now())
+                return
             now = clock.now()
             with reading() as session:
                 attempt = record.cut_order(session, order, now=now)
@@ -202,6 +213,17 @@ class Worker:
             log.warning("anchor not taken", extra={"place": order.destination, "why": sent.failure})
         with transaction(reserved=True) as session:
             anchors.finished(session, order, sent, now=clock.now())
+
+    def _stream(self, order: Order) -> None:
+        """A batch of the log for a SIEM (AU-13)."""
+        settings = self._services.settings
+        failure = stream.carry(order, settings=settings, outbound=self._services.outbound)
+        with self._lock:
+            (self._failing.add if failure else self._failing.discard)(order.destination)
+        if failure:
+            log.warning("siem did not take a batch", extra={"why": failure})
+        with transaction(reserved=True) as session:
+            stream.finished(session, order, failure, settings=settings, now=clock.now())
 
     def _attempt(self, order: Order, attempt: CutOrder) -> Outcome:
         """No transaction is open here. A fault of ours is a retry with a name, and the log has the rest."""
@@ -239,6 +261,11 @@ class Worker:
                 throttle.sweep(session, now=now)
                 live.sweep_requests(session, now=now)
             due.run(give_up_after=settings.give_up_after, now=now)
+            with transaction(reserved=True) as session:
+                stream.put(session, settings=settings, now=now)
+                stream.watch(session, settings=settings, now=now)
+            if time.monotonic() - self._tidied >= TIDY_S and not retention.step(settings, now=now):
+                self._tidied = time.monotonic()
 
 
 class _Settle:

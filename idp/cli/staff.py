@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from idp.domain.directory import people
 from idp.domain.directory.models import Account
 from idp.domain.directory.people import Place
 from idp.domain.directory.roles import Power, Role
+from idp.lifecycle.oversight import erase as forgetting
 
 
 @click.group()
@@ -169,3 +171,35 @@ def _reset(login: str, *, factor: bool, as_json: bool) -> None:
             {"login": login, "reset_code": code, "page": f"{settings.issuer}/e", "valid_until": now + life},
             as_json=as_json,
         )
+
+
+@staff.command("erase")
+@click.argument("login", metavar="COMPANY/NUMBER")
+@click.option(
+    "--account",
+    "account_id",
+    type=click.UUID,
+    help="Which one, where the number has been given to somebody else since.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask. Nobody can take it back.")
+@json_option
+def erase(login: str, account_id: uuid.UUID | None, *, yes: bool, as_json: bool) -> None:
+    """Forget a person who was stopped: name, numbers, keys, addresses. Receipts and proofs stay and name nobody."""
+    now = clock.now()
+    with product():
+        with reading() as session:
+            account = find(session, login, ended=True)
+            if account_id is not None:
+                account = people.get_account(session, account_id, None, Power.SEE_LOG)
+        if not yes:
+            click.confirm(f"{login} {account.name} ({account.id}): erase for good?", abort=True)
+        with transaction() as session:
+            done = forgetting.erase(session, account.id, actor=actor(), now=now)
+        emptied = forgetting.blocks(account.id)
+        show(
+            {
+                "account": done.account_id, "log_blocks_emptied": emptied, "left_for_the_worker": forgetting.left(account.id),
+                "login_sessions": done.login_sessions, "notes": done.notes,
+            },
+            as_json=as_json,
+        )  # fmt: skip

@@ -88,6 +88,20 @@ class Settings(BaseSettings):
     smtp_password_file: Path | None = None
     smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
 
+    #: where the log is streamed to (AU-13): https://…, syslog+tls://host:6514, syslog+tcp://host:514 or syslog+udp://host:514
+    siem_url: str = ""
+    siem_shape: Literal["plain", "ocsf"] = "plain"
+    #: sent as `Authorization: Bearer` to an https address; read at each delivery, so that it can be replaced
+    siem_token_file: Path | None = None
+    #: the authority that signed the syslog server's certificate; by default those of the system
+    siem_ca_file: Path | None = None
+    siem_batch: int = Field(default=500, ge=1, le=5000)
+    siem_alarm_s: int = Field(default=300, ge=10, le=86400)
+
+    #: retention per class (AU-09): login detail 13 months, evidence 7 years; the place in the tree stays for ever
+    keep_login_days: int = Field(default=396, ge=90, le=36500)
+    keep_evidence_days: int = Field(default=2557, ge=396, le=36500)
+
     @field_validator("issuer")
     @classmethod
     def _issuer_is_an_origin(cls, value: str) -> str:
@@ -177,9 +191,26 @@ class Settings(BaseSettings):
                 reasons.append(f"SEKISHO_ANCHORS: {place} is no absolute folder, https URL or mailto: address (AU-05).")
             if place.startswith("mailto:") and not (self.smtp_host and self.smtp_from):
                 reasons.append("SEKISHO_ANCHORS names an e-mail address; set SEKISHO_SMTP_HOST and SEKISHO_SMTP_FROM.")
+        reasons += self._siem_refusals()
         if os.environ.get("DEBUG", "").startswith("pw:"):
             reasons.append("DEBUG=pw:* prints what a browser types; unset it (VA-45).")
         return reasons
+
+    def _siem_refusals(self) -> list[str]:
+        if not self.siem_url:
+            return []
+        try:
+            parts = urlsplit(self.siem_url)
+            good = bool(parts.hostname) and (parts.port or 1) > 0 and "@" not in parts.netloc
+        except ValueError:
+            good = False
+        if not good or parts.scheme not in {"https", "http", "syslog+tls", "syslog+tcp", "syslog+udp"}:
+            return [
+                "SEKISHO_SIEM_URL: use https://, syslog+tls://, syslog+tcp:// or syslog+udp:// with a host and no password."
+            ]
+        if parts.scheme == "http" and not self.issuer_is_loopback:
+            return ["SEKISHO_SIEM_URL is http; the log would cross the network in clear. Use https or syslog+tls."]
+        return []
 
     @property
     def template_folder(self) -> Path:

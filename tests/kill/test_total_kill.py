@@ -39,6 +39,7 @@ KINDS: dict[str, tuple[str, ...] | str] = {
     "audit_origin": "not an artefact because it is a name of the log",
     "audit_sealer": "not an artefact because it is the lease of the sealer",
     "audit_tile": "not an artefact because it holds hashes of the log",
+    "audit_reader": "not an artefact because it is a position in the log",
     "authenticator": ("password and TOTP", "recovery code"),
     "authorization_code": ("authorization code",),
     "company": "not an artefact because it is a shared row that people rest on",

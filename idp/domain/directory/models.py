@@ -11,6 +11,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from idp.core.db import Base
 
 LIVE = text("ended_at IS NULL")
+#: stopped, and still somebody
+OVER = text("ended_at IS NOT NULL AND erased_at IS NULL")
 
 
 class Company(Base):
@@ -67,6 +69,7 @@ class Account(Base):
         ),
         Index("ix_account_company_kana", "company_id", "kana_search"),
         Index("ix_account_company_login", "company_id", "login_name"),
+        Index("ix_account_over", "ended_at", postgresql_where=OVER, sqlite_where=OVER),
     )
 
     company_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("company.id"))
@@ -80,6 +83,8 @@ class Account(Base):
     ends_at: Mapped[datetime | None] = mapped_column(index=True)
     ended_at: Mapped[datetime | None]
     end_reason: Mapped[str | None] = mapped_column(String(40))
+    #: when the personal columns were emptied: the row stays for its receipts, nobody can be read from it (AU-09)
+    erased_at: Mapped[datetime | None]
 
 
 class Assignment(Base):

@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import Blueprint, render_template, request
+from flask import Blueprint, Response, render_template, request
 
 from idp.core.db import reading, transaction
-from idp.core.errors import Invalid
+from idp.core.errors import Invalid, NotFound
 from idp.domain.directory.roles import Power
 from idp.edges import browser, language
 from idp.edges.browser import Answer, Looking, require
@@ -24,7 +24,7 @@ from idp.ledgers.audit import search
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import record
 from idp.ledgers.audit.models import AuditEvent
-from idp.lifecycle.oversight import events
+from idp.lifecycle.oversight import events, proof
 from idp.lifecycle.oversight.events import Asked, Names, Question
 
 bp = Blueprint("audit", __name__)
@@ -155,15 +155,30 @@ def event(looking: Looking, event_id: uuid.UUID) -> Answer:
         row = events.get(session, looking.viewer, event_id)
         shown = _shown(looking, [row], events.names(session, looking.viewer, [row]))[0]
         number = events.receipt_of(session, row)
+        proven = proof.of(session, row)
     _looked_at(looking, row, page="event")
     facts = [
         (name, json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value)
         for name, value in row.detail.items()
     ]
     return render_template(
-        "web/audit_event.html", event=shown, row=row, facts=facts, receipt=number, wide=events.is_wide(looking.viewer), proof_lines=[],
-        proof_href=None,
+        "web/audit_event.html", event=shown, row=row, facts=facts, receipt=number, wide=events.is_wide(looking.viewer), proof=proven,
     )  # fmt: skip
+
+
+@bp.get("/audit/events/<uuid:event_id>/proof.json")
+@require(Power.SEE_LOG)
+def event_proof(looking: Looking, event_id: uuid.UUID) -> Answer:
+    """The leaf of one event, its path and the newest checkpoint: what verify.py needs, and nothing of the database."""
+    with reading() as session:
+        row = events.get(session, looking.viewer, event_id)
+        found = proof.of(session, row)
+    if found is None:
+        raise NotFound(events.MISSING, f"event {event_id} is not sealed yet")
+    _looked_at(looking, row, page="proof")
+    answer = Response(json.dumps(found, ensure_ascii=False, indent=1), mimetype="application/json")
+    answer.headers["Content-Disposition"] = f'attachment; filename="sekisho-event-{event_id}.json"'
+    return answer
 
 
 def _looked_at(looking: Looking, row: AuditEvent, **more: Any) -> None:

@@ -1,10 +1,10 @@
 """Emptying rows: the personal block at an erasure, the body when its class's time is over. Proofs stay valid (AU-09).
 
-The only module that does either; the triggers let nothing else through. Whoever calls it writes, in the same transaction, an
-audit row that a verifier needs to tell an emptied row from a tampered one (docs/protocols/evidence.md 4):
+The only module that does either; the triggers let nothing else through. A verifier tells an emptied row from a tampered one by a
+row that says why (docs/protocols/evidence.md 2), so whoever empties writes one in the same transaction, or before:
 
 - an erasure: `Tag.PERSONAL_ERASED` with `subject_id`; it covers the personal block of rows whose subject or actor this is;
-- the end of a retention period: `Tag.RETENTION_ENDED` with detail `tag`, `before` (an instant) and `part` (`body` or
+- the end of a retention period: `Tag.RETENTION_ENDED` with detail `tag`, `before` (`leaf.instant`) and `part` (`body` or
   `personal`); it covers rows of that tag from before that instant.
 """
 

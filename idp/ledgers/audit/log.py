@@ -34,6 +34,7 @@ SYSTEM = Actor("system")
 def record(
     session: Session,
     tag: Tag,
+    /,
     *,
     actor: Actor,
     now: datetime,

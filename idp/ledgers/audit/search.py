@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, literal_column, select
+from sqlalchemy import ColumnElement, Select, literal_column, select
 from sqlalchemy.orm import Session, aliased
 
 from idp.core import ids
@@ -57,19 +57,26 @@ class Found:
     stopped_at: datetime | None = None
 
 
-def find(session: Session, wanted: Wanted, *, before: uuid.UUID | None, limit: int, scan: int = SCAN) -> Found:
-    """At most `limit` rows older than `before`, newest first."""
+def query(wanted: Wanted, *, before: uuid.UUID | None, scan: int = SCAN) -> Select[AuditEvent]:
+    """The statement behind a page, without its limit: candidates of the driving filter, at most `scan`, and the other tests."""
     driving, rest = _split(wanted)
     reached = (*_span(wanted, before), *(test(AuditEvent) for test in driving))
-    query = select(AuditEvent).where(*reached).order_by(AuditEvent.id.desc())
-    if rest:
-        row = aliased(AuditEvent, query.limit(scan).subquery())
-        query = select(row).where(*(test(row) for test in rest)).order_by(row.id.desc())
-    rows = tuple(session.scalars(query.limit(limit + 1)))
+    candidates = select(AuditEvent).where(*reached).order_by(AuditEvent.id.desc())
+    if not rest:
+        return candidates
+    row = aliased(AuditEvent, candidates.limit(scan).subquery())
+    return select(row).where(*(test(row) for test in rest)).order_by(row.id.desc())
+
+
+def find(session: Session, wanted: Wanted, *, before: uuid.UUID | None, limit: int, scan: int = SCAN) -> Found:
+    """At most `limit` rows older than `before`, newest first."""
+    rows = tuple(session.scalars(query(wanted, before=before, scan=scan).limit(limit + 1)))
     if len(rows) > limit:
         return Found(rows[:limit], rows[limit - 1].id)
+    driving, rest = _split(wanted)
     if not rest:
         return Found(rows, None)
+    reached = (*_span(wanted, before), *(test(AuditEvent) for test in driving))
     read = select(AuditEvent.id).where(*reached).order_by(AuditEvent.id.desc()).limit(scan).subquery()
     last = session.scalar(select(read.c.id).order_by(read.c.id).limit(1))
     older = select(AuditEvent.id).where(*_span(wanted, last), *(test(AuditEvent) for test in driving))

@@ -337,7 +337,11 @@ def _check_receipt(export: Export, size: int, root: bytes, say: Say) -> None:
         if not inclusion_ok(hashed, entry["index"], size, _hashes(entry["proof"]), root):
             raise Wrong(f"行 #{entry['index']} は木の中にありません", f"row #{entry['index']} is not in the tree")
         rows += 1
-        if body and "facts" in body["detail"] and (newest is None or entry["index"] > newest[0]):
+        if (
+            body
+            and "facts" in body["detail"]
+            and (newest is None or body["detail"]["facts_no"] > newest[1]["facts_no"])
+        ):
             newest = (entry["index"], body["detail"])
     pack = json.loads(export.read("pack.json"))
     facts = hashlib.sha256(canonical(pack["facts"])).hexdigest()

@@ -71,13 +71,12 @@ def asleep(
     found = session.execute(query.where(Account.id > after) if after is not None else query).all()
     rows = found[:limit]
     whose = [row.id for row in rows]
-    last = dict(
-        session.execute(
-            select(LoginSession.account_id, func.max(LoginSession.last_seen_at))
-            .where(LoginSession.account_id.in_(whose))
-            .group_by(LoginSession.account_id)
-        ).tuples()
+    seen_at = session.execute(
+        select(LoginSession.account_id, func.max(LoginSession.last_seen_at))
+        .where(LoginSession.account_id.in_(whose))
+        .group_by(LoginSession.account_id)
     )
+    last = {row[0]: row[1] for row in seen_at}
     stores: dict[uuid.UUID, list[str]] = {}
     for account_id, code, name in session.execute(
         select(Assignment.account_id, Store.code, Store.name)

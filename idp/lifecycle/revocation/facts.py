@@ -44,6 +44,12 @@ def of(session: Session, revocation_id: uuid.UUID) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def stamp(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a row of the log says of the facts: their digest, and a number that only grows, because the order of rows inside a
+    batch means nothing (D15). It counts the evidence, and every row about a line comes with a new piece of it."""
+    return {"facts": digest(facts), "facts_no": sum(len(line["evidence"]) for line in facts["lines"])}
+
+
 def digest(facts: dict[str, Any]) -> str:
     """SHA-256 of the canonical facts, hexadecimal."""
     return hashlib.sha256(leaf.canonical(facts)).hexdigest()
@@ -56,11 +62,17 @@ def _line(cut: Cut, proofs: list[Evidence]) -> dict[str, Any]:
         "contract": contract_state(cut), "open": not done, "grade": cut.grade if done else None,
         "residual_until": _t(cut.residual_until), "deadline_at": _t(cut.deadline_at), "done_at": _t(cut.done_at),
         "closed_by": _id(cut.closed_by),
-        "note_sha256": hashlib.sha256(cut.close_note.encode()).hexdigest() if cut.close_note else None,
+        "note_sha256": _note(cut),
         "evidence": [
             {"id": str(e.id), "at": _t(e.created_at), "kind": e.kind, "grade": e.grade, "detail": e.detail} for e in proofs
         ],
     }  # fmt: skip
+
+
+def _note(cut: Cut) -> str | None:
+    if cut.close_note_hash is not None:
+        return cut.close_note_hash.hex()
+    return hashlib.sha256(cut.close_note.encode()).hexdigest() if cut.close_note else None
 
 
 def _id(value: uuid.UUID | None) -> str | None:

@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from idp.core.db import Base
@@ -64,6 +64,8 @@ class Cut(Base):
     deadline_at: Mapped[datetime | None]
     closed_by: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("account.id"))
     close_note: Mapped[str | None] = mapped_column(Text)
+    #: SHA-256 of a note that was erased: the receipt's sealed facts still agree with the row (AU-09)
+    close_note_hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     done_at: Mapped[datetime | None]
 
 

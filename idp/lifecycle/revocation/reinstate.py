@@ -62,7 +62,8 @@ def ask(session: Session, account_id: uuid.UUID, *, note: str, viewer: Viewer, n
     """Ask. Raises Invalid without a reason, Conflict when the account lives or somebody asked already."""
     if not note.strip():
         raise Invalid("理由を書いてください。", field="note")
-    alive = session.scalar(select(Account.id).where(Account.id == account_id, Account.ended_at.is_(None)))
+    gone = Account.ended_at.is_(None) | Account.erased_at.is_not(None)
+    alive = session.scalar(select(Account.id).where(Account.id == account_id, gone))
     if alive or open_request(session, account_id):
         raise Conflict("この人の利用は止まっていないか、もう依頼が出ています。", f"account {account_id}")
     session.add(
@@ -94,7 +95,8 @@ def approve(session: Session, account_id: uuid.UUID, *, viewer: Viewer, now: dat
     came_back = claim(
         session,
         update(Account)
-        .where(Account.id == account_id, Account.ended_at.is_not(None))
+        # an erased row is nobody any more: it must not come back to life under somebody's approval
+        .where(Account.id == account_id, Account.ended_at.is_not(None), Account.erased_at.is_(None))
         .values(ended_at=None, end_reason=None, ends_at=None, epoch=Account.epoch + 1),
     )
     granted = claim(
