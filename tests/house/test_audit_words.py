@@ -31,7 +31,7 @@ def test_every_tag_has_words_a_group_and_a_retention_class() -> None:
     assert names <= set(Tag.__members__)
     assert set(audit_words.WORDS) == set(Tag), set(Tag) ^ set(audit_words.WORDS)
     assert {tag.value.partition(":")[0] for tag in Tag} == set(audit_words.GROUPS)
-    assert retention.LOGIN | retention.EVIDENCE == {tag.value for tag in Tag}
+    assert {tag.value for tag in Tag} == retention.LOGIN | retention.EVIDENCE
     assert not retention.LOGIN & retention.EVIDENCE
     said = [words._message for words in audit_words.WORDS.values()]
     assert len(said) == len(set(said))
