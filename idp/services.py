@@ -58,8 +58,8 @@ class Services:
             raise RefusedToStart("the log key that was just made is not there")
         return found
 
-    def sealer(self) -> Sealer:
-        """A sealer of the audit log; it does nothing until its first step."""
+    def sealer(self, head: HeadFile | None = None) -> Sealer:
+        """A sealer of the audit log; it does nothing until its first step. head: the second store, else that of the settings."""
         settings = self.settings
         places, every = settings.anchor_places, timedelta(seconds=settings.anchor_s)
 
@@ -67,7 +67,7 @@ class Services:
             anchors.put(session, checkpoint, places=places, every=every, now=checkpoint.created_at)
 
         return Sealer(
-            self.log_key, HeadFile(settings.log_head), origin=settings.log_name, clock=clock.now, after=anchor
+            self.log_key, head or HeadFile(settings.log_head), origin=settings.log_name, clock=clock.now, after=anchor
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from idp.cli.common import actor, database_only, json_option, product, show
 from idp.core import clock, ids
@@ -25,8 +25,10 @@ from idp.domain.directory import people
 from idp.domain.directory.models import Account, Company
 from idp.domain.directory.people import Place
 from idp.domain.directory.roles import Role
+from idp.ledgers.audit import anchors
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import record
+from idp.ledgers.audit.models import AuditEvent, AuditSealer
 from idp.services import build_hasher, build_services, forbidden_places
 from vault.providers.file import FileProvider
 
@@ -113,6 +115,14 @@ def _setup_code(session: Any, *, now: datetime) -> str | None:
     return "-".join(code[i : i + 5] for i in range(0, len(code), 5)) if code else None
 
 
+#: what must guard the log (migration 0002)
+TRIGGERS = {
+    f"{table}_{kind}"
+    for table in ("audit_event", "audit_tile", "audit_origin", "audit_checkpoint", "audit_anchor")
+    for kind in ("update", "delete")
+}
+
+
 @click.group("db")
 def database() -> None:
     """The database."""
@@ -144,6 +154,7 @@ def doctor(*, as_json: bool) -> None:
             if k.withdrawn_at is None and k.not_before <= clock.now() and (k.ends_at is None or k.ends_at > clock.now())
         ]
         findings.append(_finding("signing keys", {k.alg for k in usable} >= {"ES256", "RS256"}, "run `sekisho init`"))
+        findings += _log_findings(settings)
         findings.append(_hash_finding(settings))
         findings.append(
             _finding(
@@ -160,6 +171,29 @@ def doctor(*, as_json: bool) -> None:
 
 def _finding(what: str, good: bool, cure: str, *, fatal: bool = False) -> dict[str, Any]:  # noqa: FBT001
     return {"check": what, "state": "ok" if good else "FAIL" if fatal else "warn", "cure": None if good else cure}
+
+
+def _log_findings(settings: Settings) -> list[dict[str, Any]]:
+    """The audit log: guarded by its triggers, sealed, remembered elsewhere, anchored (AU-03, AU-05, AU-06)."""
+    now = clock.now()
+    with reading() as session:
+        catalogue = "sqlite_master WHERE type = 'trigger'"
+        if db.engine.dialect.name == "postgresql":
+            catalogue = "pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'"
+        name = "name" if db.engine.dialect.name == "sqlite" else "tgname"
+        there = set(session.scalars(text(f"SELECT {name} FROM {catalogue}")))  # noqa: S608 - two constants of ours
+        alarm = session.scalar(select(AuditSealer.alarm))
+        oldest = session.scalar(select(func.min(AuditEvent.created_at)).where(AuditEvent.leaf_index.is_(None)))
+        silent = anchors.late(session, settings.anchor_places, now=now)
+    beside = settings.log_head_file is None
+    return [
+        _finding("triggers of the audit log", there >= TRIGGERS, "restore them from the migration 0002 (AU-06)", fatal=True),
+        _finding(f"audit log: {alarm or 'no alarm'}", alarm is None, "docs/operations/sealed-log.md, before anything else", fatal=True),
+        _finding("audit log is sealed", oldest is None or now - oldest < anchors.LATE, "run `sekisho worker`"),
+        _finding("second store of the log", not beside, "set SEKISHO_LOG_HEAD_FILE to another disk than the database's (AU-03)"),
+        _finding("anchors of the log", bool(settings.anchor_places), "set SEKISHO_ANCHORS to a place off this host (AU-05)"),
+        *[_finding(f"anchor {place}", False, "it has taken nothing for 5 minutes; see the worker's log") for place in silent],
+    ]  # fmt: skip
 
 
 def _database_settings() -> list[dict[str, Any]]:

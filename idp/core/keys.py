@@ -20,7 +20,7 @@ from joserfc.jwk import ECKey, RSAKey
 from joserfc.jws import extract_compact
 from sqlalchemy import select, update
 
-from idp.core import ids
+from idp.core import ids, logkey
 from idp.core.db import change, reading, transaction
 from idp.core.keystore import PLATFORM, SigningKey
 from vault import Context, OpenEvent, Purpose, Sealed, Secret, Vault
@@ -245,6 +245,8 @@ def make_first_keys(vault: Vault, *, now: datetime) -> list[Made]:
                     sealed=sealed.to_bytes(), not_before=now,
                 )
             )  # fmt: skip
+    if (logkey.PURPOSE, "Ed25519") not in have:
+        logkey.make(vault, now=now)
     return made
 
 

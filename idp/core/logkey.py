@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -23,13 +22,26 @@ from vault import Context, OpenEvent, Purpose, Sealed, Secret, Vault
 PURPOSE = "log"
 
 
-@dataclass(frozen=True)
 class LogKey:
-    """A usable key. public: 32 bytes; sign: 64 bytes over what it is given (RFC 8032)."""
+    """A key whose private part is opened at the first signature: a worker that has nothing to sign opens nothing.
 
-    kid: str
-    public: bytes
-    sign: Callable[[bytes], bytes]
+    public: 32 bytes. Opening commits an audit row (VA-32), so `open` comes before any writing transaction.
+    """
+
+    def __init__(self, kid: str, public: bytes, private: Callable[[], Callable[[bytes], bytes]]) -> None:
+        self.kid, self.public = kid, public
+        self._make = private
+        self._sign: Callable[[bytes], bytes] | None = None
+
+    def open(self) -> Callable[[bytes], bytes]:
+        """Open the private part, once. Returns what signs."""
+        if self._sign is None:
+            self._sign = self._make()
+        return self._sign
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes over the message (RFC 8032)."""
+        return self.open()(message)
 
 
 def make(vault: Vault, *, now: datetime) -> str:
@@ -48,7 +60,7 @@ def make(vault: Vault, *, now: datetime) -> str:
 
 
 def load(vault: Vault, audit: Callable[[OpenEvent], object]) -> LogKey | None:
-    """Open the newest key; None when there is none. `audit` commits the row that an open needs (VA-32)."""
+    """The newest key; None when there is none. `audit` commits the row that an open needs (VA-32)."""
     with reading() as session:
         row = session.scalars(
             select(SigningKey)
@@ -58,11 +70,14 @@ def load(vault: Vault, audit: Callable[[OpenEvent], object]) -> LogKey | None:
         ).one_or_none()
     if row is None:
         return None
-    pem = vault.open(Sealed.from_bytes(row.sealed), _context(row.id), record=audit)["key"].reveal_bytes()
-    key = OKPKey.import_key(pem)
-    public = base64.urlsafe_b64decode(str(key.as_dict(private=False)["x"]) + "=")
-    private: Any = key.get_op_key("sign")
-    return LogKey(row.kid, public, private.sign)
+
+    def private() -> Callable[[bytes], bytes]:
+        pem = vault.open(Sealed.from_bytes(row.sealed), _context(row.id), record=audit)["key"].reveal_bytes()
+        opened: Any = OKPKey.import_key(pem).get_op_key("sign")
+        sign: Callable[[bytes], bytes] = opened.sign
+        return sign
+
+    return LogKey(row.kid, base64.urlsafe_b64decode((row.public_jwk or {})["x"] + "="), private)
 
 
 def checker(public: bytes) -> Callable[[bytes, bytes], bool]:

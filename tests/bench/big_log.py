@@ -115,9 +115,8 @@ def main(arguments: Sequence[str]) -> None:
             load(db.engine, wanted.rows, companies=[uuid.uuid4() for _ in range(10)])
             loading = time.perf_counter() - began
             total, seconds = seal(installation.app)
-        print(
-            f"{wanted.engine}: {wanted.rows} rows loaded in {loading:.1f} s; {total} sealed in {seconds:.1f} s: {total / seconds:.0f} rows/s"
-        )
+        said = f"{wanted.engine}: {wanted.rows} rows loaded in {loading:.1f} s; {total} sealed in {seconds:.1f} s"
+        sys.stdout.write(f"{said}: {total / seconds:.0f} rows/s\n")
         if wanted.keep:
             input(f"{installation.settings.database_url}  Enter deletes it. ")
     finally:

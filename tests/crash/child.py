@@ -25,6 +25,7 @@ from idp.app import create_app
 from idp.core import clock
 from idp.core.db import db, transaction
 from idp.core.outbound import Answer, HttpOutbound, Outbound, Rules
+from idp.ledgers.audit.head import Head, HeadFile
 from idp.ledgers.audit.log import Actor
 from idp.lifecycle.revocation import cascade
 from idp.lifecycle.revocation.cascade import Order, Target
@@ -106,6 +107,31 @@ def act(app: Flask, steps: Steps, order: dict[str, Any]) -> None:
             Worker(app).drain()
         case "work":
             run_worker(app)
+        case "seal":
+            seal(app, steps)
+
+
+class DeadlyHead(HeadFile):
+    """The second store with a step before and after each write."""
+
+    def __init__(self, path: Path, steps: Steps) -> None:
+        super().__init__(path)
+        self._steps = steps
+
+    def advance(self, head: Head) -> None:
+        """As the real one, between two steps."""
+        self._steps("remembering")
+        super().advance(head)
+        self._steps("remembered")
+
+
+def seal(app: Flask, steps: Steps) -> None:
+    """What the worker's sealer does in a step and at its end."""
+    with app.app_context():
+        services = app.extensions["sekisho"]
+        sealer = services.sealer(DeadlyHead(services.settings.log_head, steps))
+        sealer.sign_now()
+        sealer.release()
 
 
 def prepare(url: str, folder: str) -> tuple[Flask, Steps]:

@@ -1,7 +1,7 @@
 """RE-30: kill -9 at every step of a revocation and of its delivery, in real processes, on both databases.
 
 K0 parsed · K1 gate row · K2 ended · K3 audit · K4 outbox · K5 commit · K6 answer lost · K7 lease · K8 token minted ·
-K9 bytes sent, no answer · K10 answer not stored · K11 stored. K12 to K14 (probe, sealed, anchored) come with their stage.
+K9 bytes sent, no answer · K10 answer not stored · K11 stored · K13 sealed (test_sealing.py). K12 (probe) comes with its stage.
 
 A dry run lists the steps; every step must have a name in the tables below, so that a new one without a failpoint fails
 here, and then a person is killed at each. After each death the same three questions: nothing or all? every destination
@@ -10,11 +10,8 @@ delivered or visibly pending? nothing twice?
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import time_machine
@@ -48,6 +45,7 @@ from idp.lifecycle.revocation.words import Door, Reason, Scope
 from tests import postgres
 from tests.actors import CLI, World
 from tests.conftest import Database, _fill, _pepper, dispose, settings_for
+from tests.crash.conftest import Condemned
 from tests.fakes.lives import cut, furnish
 from tests.fakes.rp import Peer, hang, ok
 
@@ -56,7 +54,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: every step of `cascade.revoke` inside its transaction, and the point of the crash matrix that it belongs to
 REVOKE = {
     "parsed": "K0", "PRAGMA query_only=OFF": "K0", "BEGIN IMMEDIATE": "K0",
-    "SELECT account": "K1", "SELECT revocation": "K1", "UPDATE account": "K1",
+    "SELECT account": "K1", "SELECT revocation": "K1", "SELECT assignment": "K1", "UPDATE account": "K1", "SELECT cut": "K3", "SELECT evidence": "K3",
     "UPDATE login_session": "K2", "UPDATE authenticator": "K2", "UPDATE pending_login": "K2", "UPDATE activation": "K2",
     "UPDATE assignment": "K2", "UPDATE app_session": "K2", "UPDATE authorization_code": "K2", "UPDATE token_family": "K2",
     "SELECT token_family": "K2", "SELECT app_session": "K2", "SELECT application": "K2",
@@ -64,104 +62,22 @@ REVOKE = {
     "INSERT outbox": "K4", "COMMIT": "K5", "committed": "K6", "answer": "K6",
 }  # fmt: skip
 
+#: the sealing of the audit log, which a worker does beside its deliveries
+SEAL = (
+    "SELECT audit_event", "UPDATE audit_event", "INSERT audit_tile", "SELECT audit_tile", "SELECT audit_sealer", "INSERT audit_sealer",
+    "UPDATE audit_sealer", "SELECT audit_origin", "INSERT audit_origin", "SELECT audit_checkpoint", "INSERT audit_checkpoint",
+    "SELECT company_key", "UPDATE company_key", "INSERT signing_key",
+)  # fmt: skip
+
 #: every step of one delivery by the worker, from the look at the queue to the sweep
 DELIVER = {
     "PRAGMA query_only=ON": "K7", "PRAGMA query_only=OFF": "K7", "BEGIN": "K7", "BEGIN IMMEDIATE": "K7", "SELECT signing_key": "K7",
     "SELECT outbox": "K7", "UPDATE outbox": "K7", "UPDATE cut": "K7", "COMMIT": "K7", "committed": "K7",
     "SELECT app_session": "K8", "SELECT relying_party": "K8", "SELECT account": "K8", "token minted": "K8",
-    "answered": "K10", "INSERT evidence": "K10", "INSERT audit_event": "K10", "SELECT cut": "K10", "SELECT revocation": "K10", "UPDATE revocation": "K10",
+    "answered": "K10", "SELECT evidence": "K10", "INSERT evidence": "K10", "INSERT audit_event": "K10", "SELECT cut": "K10", "SELECT revocation": "K10", "UPDATE revocation": "K10",
+    **dict.fromkeys(SEAL, "K13"),
     "SELECT refusal_count": "K11", "DELETE throttle": "K11", "DELETE pending_request": "K11", "SELECT assignment": "K11",
 }  # fmt: skip
-
-
-class Parent:
-    """The process that forks those that die; one for all tests, because it takes seconds to start."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.child"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
-
-    def write(self, order: dict[str, Any]) -> None:
-        """Give an order."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-
-    def read(self) -> dict[str, Any]:
-        """One line of the answer."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the parent of the condemned is gone"
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-
-class Condemned:
-    """Processes on one database, each of which dies at a step, or lives."""
-
-    def __init__(self, parent: Parent, database: Database) -> None:
-        self._parent = parent
-        self._where = {"url": database.url, "folder": str(database.folder)}
-        self._pid: int | None = None
-
-    def begin(self, do: str, at: int | None = None, **order: str) -> int:
-        """Start one; it dies at step `at`. Returns its pid; `ended` comes next."""
-        self._parent.write({**self._where, "do": do, "at": at, **order})
-        self._pid = int(self._parent.read()["pid"])
-        return self._pid
-
-    def ended(self) -> tuple[bool, list[str]]:
-        """Wait for the process that was begun. Returns whether it was killed, and the steps it reached."""
-        found = self._parent.read()
-        self._pid = None
-        assert found["exit"] in {-signal.SIGKILL, 0}, found
-        return found["exit"] != 0, list(found["steps"])
-
-    def run(self, do: str, at: int | None = None, **order: str) -> tuple[bool, list[str]]:
-        """Begin one and wait."""
-        self.begin(do, at, **order)
-        return self.ended()
-
-    def rehearse(self, do: str, **order: str) -> list[str]:
-        """Do it in the parent, where nobody dies. Returns every step."""
-        self._parent.write({**self._where, "do": f"rehearse {do}", **order})
-        return list(self._parent.read()["steps"])
-
-    def bury(self) -> None:
-        """After a test that failed in the middle: nobody is left behind."""
-        if self._pid is not None:
-            os.kill(self._pid, signal.SIGKILL)
-            self.ended()
-
-
-@pytest.fixture(scope="session")
-def parent() -> Iterator[Parent]:
-    """One per run and process of tests."""
-    with Parent() as made:
-        yield made
-
-
-@pytest.fixture
-def condemned(parent: Parent, database: Database) -> Iterator[Condemned]:
-    """On this test's database."""
-    made = Condemned(parent, database)
-    yield made
-    made.bury()
 
 
 @dataclass(frozen=True)
@@ -325,7 +241,7 @@ def test_RE_30_RE_02_killed_at_every_step_of_a_delivery(scene: Scene, condemned:
     scene.revoke(scene.person())
     steps = condemned.rehearse("deliver")
     assert set(steps) <= set(DELIVER), f"a step without a failpoint: {set(steps) - set(DELIVER)}"
-    assert {DELIVER[name] for name in steps} == {"K7", "K8", "K10", "K11"}
+    assert {DELIVER[name] for name in steps} == {"K7", "K8", "K10", "K11", "K13"}
     second = [at for at, name in enumerate(steps, start=1) if name == "token minted"][1]
     for at in points(steps, database.engine, until=second):
         person = scene.person()

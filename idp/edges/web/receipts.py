@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 from flask import Blueprint, Response, json, redirect, render_template, request
 
 from idp.core.db import reading, transaction
@@ -12,7 +14,7 @@ from idp.edges.browser import Answer, Looking, require
 from idp.edges.web.forms import CloseLineForm
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import record
-from idp.lifecycle.revocation import pack, receipt
+from idp.lifecycle.revocation import evidence, pack, receipt
 from idp.lifecycle.revocation import record as cuts
 from idp.lifecycle.revocation.words import CutState
 
@@ -59,6 +61,25 @@ def export(looking: Looking, number: str) -> Answer:
     body = json.dumps(signed, ensure_ascii=False, indent=1)
     answer = Response(body, mimetype="application/json; charset=utf-8")
     answer.headers["Content-Disposition"] = f'attachment; filename="{found.revocation.number}.json"'
+    return answer
+
+
+@bp.get("/receipts/<number>.zip")
+@require()
+def evidence_pack(looking: Looking, number: str) -> Answer:
+    """R05: the evidence pack with its proofs and the verifier, for whoever does not want to believe us (AU-20)."""
+    services, now = browser.services(), browser.now()
+    key, file = services.log_key(), io.BytesIO()
+    with reading() as session:
+        found = receipt.load(session, number, looking.viewer)
+        evidence.write(file, session, found, key, services.settings, now=now)
+    with transaction() as session:
+        record(
+            session, Tag.RECEIPT_EXPORTED, actor=looking.viewer.actor, now=now, company_id=found.revocation.company_id,
+            subject_id=found.account.id, revocation_id=found.revocation.id,
+        )  # fmt: skip
+    answer = Response(file.getvalue(), mimetype="application/zip")
+    answer.headers["Content-Disposition"] = f'attachment; filename="{found.revocation.number}.zip"'
     return answer
 
 

@@ -41,7 +41,7 @@ def append(read: Read, size: int, hashes: Sequence[bytes]) -> dict[tuple[int, in
             tile = content[offset : offset + WIDTH * HASH]
             changed[level, position + offset // (WIDTH * HASH)] = tile
             if len(tile) == WIDTH * HASH:
-                new.append(_fold(tile))
+                new.append(fold(tile))
         level, start = level + 1, start // WIDTH
     return changed
 
@@ -87,6 +87,16 @@ def consistency(read: Read, first: int, second: int) -> list[bytes]:
     return path[::-1]
 
 
+def frontier(read: Read, size: int) -> list[bytes]:
+    """The roots of the complete subtrees that the first `size` leaves fall into, largest first."""
+    roots, low = [], 0
+    while low < size:
+        height = (size - low).bit_length() - 1
+        roots.append(_complete(read, low, height))
+        low += 1 << height
+    return roots
+
+
 def _split(size: int) -> int:
     """The largest power of two smaller than `size`."""
     return 1 << (size - 1).bit_length() - 1
@@ -108,10 +118,10 @@ def _complete(read: Read, low: int, height: int) -> bytes:
     part = read(level, position)[entry * HASH : (entry + (1 << rest)) * HASH]
     if len(part) != HASH << rest:
         raise ValueError(f"tile {level}/{position} is shorter than the tree")
-    return _fold(part)
+    return fold(part)
 
 
-def _fold(entries: bytes) -> bytes:
+def fold(entries: bytes) -> bytes:
     """The root of a power of two of concatenated hashes."""
     while len(entries) > HASH:
         entries = b"".join(

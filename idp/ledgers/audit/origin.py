@@ -34,6 +34,7 @@ def new_origin(key: LogKey, head: HeadFile, *, reason: str, actor: Actor, now: d
         remembered = head.read()
     except HeadRefused:
         remembered = None  # it cannot be read, which may be why we are here; the link then says what the database knows
+    key.open()
     with transaction(reserved=True) as session:
         made, root = _write(session, key, remembered, reason=reason, actor=actor, now=now)
     head.replace(Head(made.name, made.vkey, made.began_at_size, root.hex()))

@@ -127,7 +127,7 @@ class Sealer:
         if held is not None and held.until - now > LEASE * 2 / 3 and held.until - now <= LEASE:
             return held
         if self._key is None:
-            self._key = self._make_key()  # before any transaction: opening a key commits a row of its own (VA-32)
+            self._key = self._make_key()  # before any transaction: making one is a transaction of its own
         with transaction(reserved=True) as session:
             fence = _lease(session, self._me, now=now)
             if fence is None:
@@ -242,6 +242,7 @@ class Sealer:
             newest = store.latest(session)
             self._compare(session, held, newest)
             root = merkle.root(store.reader(session), held.size)
+        key.open()  # before any transaction: it commits a row of its own (VA-32)
         self._head.advance(Head(held.origin.name, held.origin.vkey, held.size, root.hex()))
         body = note.checkpoint(held.origin.name, held.size, root)
         now = self._clock()

@@ -337,7 +337,11 @@ def _check_receipt(export: Export, size: int, root: bytes, say: Say) -> None:
         if not inclusion_ok(hashed, entry["index"], size, _hashes(entry["proof"]), root):
             raise Wrong(f"行 #{entry['index']} は木の中にありません", f"row #{entry['index']} is not in the tree")
         rows += 1
-        if body and "facts" in body["detail"] and (newest is None or entry["index"] > newest[0]):
+        if (
+            body
+            and "facts" in body["detail"]
+            and (newest is None or body["detail"]["facts_no"] > newest[1]["facts_no"])
+        ):
             newest = (entry["index"], body["detail"])
     pack = json.loads(export.read("pack.json"))
     facts = hashlib.sha256(canonical(pack["facts"])).hexdigest()
@@ -388,7 +392,7 @@ def read_cover(export: Export, entry: dict[str, Any], manifest: dict[str, Any]) 
     good = inclusion_ok(hashed, entry["index"], size, _hashes(entry["proof"]), root)
     if not good or head is None or body is None or head["tag"] != "audit:retention:ended":
         raise Wrong("保存期限の記録が正しくありません", "a record of retention is not in the tree")
-    return (body["detail"]["tag"], body["detail"]["before"]) if body["detail"]["part"] == "body" else ("", "")
+    return (body["detail"]["of"], body["detail"]["before"]) if body["detail"]["part"] == "body" else ("", "")
 
 
 def check(path: Any, key: Optional[str] = None, anchors: Sequence[str] = (), say: Optional[Say] = None) -> int:

@@ -119,7 +119,7 @@ def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now:
     record(
         session, Tag.REVOKED, actor=actor, now=now, company_id=account.company_id, subject_id=account_id, store_id=store_id,
         application_id=target.application_id, revocation_id=revocation.id, scope=target.scope.value, reason=order.reason.value,
-        door=order.door.value, epoch=account.epoch, cuts=len(cuts), facts=facts.digest(facts.of(session, revocation.id)),
+        door=order.door.value, epoch=account.epoch, cuts=len(cuts), **facts.stamp(facts.of(session, revocation.id)),
     )  # fmt: skip
     return revocation
 

@@ -9,20 +9,20 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from idp.core.errors import NotFound
 from idp.domain.applications.models import Application, RelyingParty
 from idp.domain.directory import scope
-from idp.domain.directory.models import Account, Company, Store
+from idp.domain.directory.models import Account, Assignment, Company, Store
 from idp.domain.directory.roles import Power
 from idp.domain.directory.scope import Viewer
 from idp.domain.sessions.models import AppSession
 from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
-from idp.lifecycle.revocation.words import CutKind, CutState, Grade, weakest
+from idp.lifecycle.revocation.words import CutKind, CutState, Grade, Scope, weakest
 
 LineState = Literal[
     "queued", "cutting", "confirmed", "acknowledged", "nothing", "expiring", "manual", "failed", "unknown"
@@ -169,9 +169,32 @@ def load(session: Session, number: str, viewer: Viewer | None) -> Receipt:
     return Receipt(row[0], row[1], row[2], row[3], row[4], lines, verdict(lines))
 
 
-def _mine(viewer: Viewer) -> Any:
-    """A receipt may be seen by whoever may see the person, and by the person about whose login sessions it is."""
-    return or_(scope.accounts(viewer, Power.SEE_RECEIPTS), Revocation.requested_by == viewer.account_id)
+def _mine(viewer: Viewer) -> ColumnElement[bool]:
+    """A receipt may be seen by whoever may see the person, as far as it is about their own stores, and by whoever ordered it.
+
+    Below company reach: one assignment's receipt belongs to its store. A whole person's belongs to the stores they worked in
+    at that moment, or had left last: whoever managed somebody years ago learns nothing of what another store does with them
+    (WB-07).
+    """
+    power = Power.SEE_RECEIPTS
+    wide = Revocation.company_id.in_(select(Company.id).where(scope.companies(viewer, power)))
+    mine = select(Store.id).where(scope.stores(viewer, power))
+    later = aliased(Assignment)
+    elsewhere = exists(
+        select(later.id).where(
+            later.account_id == Assignment.account_id, later.store_id.not_in(mine),
+            or_(later.ended_at.is_(None), later.ended_at > Assignment.ended_at),
+        )
+    )  # fmt: skip
+    worked_here = exists(
+        select(Assignment.id).where(
+            Assignment.account_id == Revocation.account_id, Assignment.store_id.in_(mine), Assignment.created_at <= Revocation.t0,
+            or_(Assignment.ended_at.is_(None), Assignment.ended_at >= Revocation.t0, ~elsewhere),
+        )
+    )  # fmt: skip
+    one_place = Revocation.scope_kind == Scope.ASSIGNMENT.value
+    here = or_(and_(one_place, Revocation.store_id.in_(mine)), and_(~one_place, worked_here))
+    return or_(and_(scope.accounts(viewer, power), or_(wide, here)), Revocation.requested_by == viewer.account_id)
 
 
 def line_of(cut: Cut) -> Line:

@@ -19,8 +19,8 @@ from idp.ledgers.audit.log import SYSTEM, Actor, record
 from idp.ledgers.outbox import queue
 from idp.ledgers.outbox.queue import Order
 from idp.lifecycle.revocation.cutter import CutOrder, Outcome
-from idp.lifecycle.revocation.facts import digest
 from idp.lifecycle.revocation.facts import of as facts_of
+from idp.lifecycle.revocation.facts import stamp
 from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
 from idp.lifecycle.revocation.words import CutState, Grade
 
@@ -218,7 +218,7 @@ def _log(
     facts = facts_of(session, revocation_id)
     about: dict[str, Any] = {
         "actor": actor, "now": now, "company_id": uuid.UUID(facts["company"]), "subject_id": uuid.UUID(facts["account"]),
-        "store_id": uuid.UUID(facts["store"]) if facts["store"] else None, "revocation_id": revocation_id, "facts": digest(facts),
+        "store_id": uuid.UUID(facts["store"]) if facts["store"] else None, "revocation_id": revocation_id, **stamp(facts),
     }  # fmt: skip
     record(session, tag, result=result, application_id=application_id, cut_id=cut_id, **about, **detail)
     if reopened:
