@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import time_machine
 from flask import Flask
-from sqlalchemy import func, make_url, select
+from sqlalchemy import func, make_url, select, text
 
 from idp import cli
 from idp.app import create_app
