@@ -77,7 +77,7 @@ def test_AU04_two_sealers_one_lease(arena: Arena) -> None:
         with pytest.raises(LeaseLost):
             first._sign(asleep)
         assert first.step() == 0
-        assert second.step() == 1
+        assert second.step() >= 1
         second.release()
     whole(arena)
 
