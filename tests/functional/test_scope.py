@@ -54,7 +54,10 @@ def town(world: World) -> Town:
         browser.log_in(person)
         browsers.append(browser)
     number = cut(world, gone)
-    values = {"account_id": victim.id, "code": "S1", "number": number, "slug": "aobaonly", "position": 0}
+    added = select(AuditEvent.id).where(AuditEvent.tag == Tag.ACCOUNT_ADDED.value, AuditEvent.subject_id == victim.id)
+    values = {
+        "account_id": victim.id, "code": "S1", "number": number, "slug": "aobaonly", "position": 0, "event_id": world.rows(added)[0][0],
+    }  # fmt: skip
     return Town(world, victim, values, *browsers)
 
 

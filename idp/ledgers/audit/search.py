@@ -22,7 +22,7 @@ from idp.core import ids
 from idp.ledgers.audit.models import AuditEvent
 
 #: candidates that one page reads before it says how far it came
-SCAN = 30_000
+SCAN = 10_000
 #: a condition on rows, built for the table or for the candidates read from it
 Test = Callable[[Any], ColumnElement[bool]]
 #: which filters one index answers, the most selective first
