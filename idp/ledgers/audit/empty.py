@@ -56,7 +56,7 @@ def _sealed(session: Session, *which: ColumnElement[bool], limit: int) -> Sequen
         .where(*which, AuditEvent.leaf_index.is_not(None), AuditEvent.leaf_version == leaf.VERSION)
         .order_by(AuditEvent.leaf_index)
         .limit(limit)
-        .with_for_update()
+        .with_for_update(key_share=True)
     )
     rows = session.execute(query).all()
     for row in rows:

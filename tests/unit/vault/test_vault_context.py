@@ -70,6 +70,7 @@ def test_VA_01_a_purpose_belongs_to_one_class(purpose: Purpose) -> None:
         "client_credential": "outbound",
         "signing_key": "signing",
         "refresh_key": "signing",
+        "log_key": "signing",
     }
     assert purpose.key_class.value == expected[purpose.value]
 
