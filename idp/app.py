@@ -24,6 +24,9 @@ from idp.core.settings import Settings
 from idp.edges import browser, language
 from idp.edges.oidc import authorize, documents, logout, origins, token  # noqa: F401 - they register their views
 from idp.edges.oidc import bp as oidc_bp
+from idp.edges.saml import bp as saml_bp
+from idp.edges.saml import documents as saml_documents  # noqa: F401 - they register their views
+from idp.edges.saml import sso  # noqa: F401
 from idp.edges.web import apps, health, hq, login, portal, receipts, security, setup, store
 from idp.services import SERVE_OPENS, build_services
 from vault import KeyClass
@@ -96,6 +99,7 @@ def create_app(
     language.install(app, settings.template_folder / "locale")
     csrf = CSRFProtect(app)
     app.register_blueprint(oidc_bp)
+    app.register_blueprint(saml_bp)
     for edge in (login, portal, security, store, hq, apps, receipts, setup, health):
         app.register_blueprint(edge.bp)
     for endpoint in browser.CSRF_EXEMPT:

@@ -15,6 +15,7 @@ from idp.core.db import transaction
 from idp.core.keys import Signer
 from idp.core.keystore import SqlKeyStore
 from idp.core.outbound import HttpOutbound, Outbound, Rules
+from idp.core.saml_keys import SamlKeys
 from idp.core.settings import PROJECT_ROOT, RefusedToStart, Settings
 from idp.domain.authn.passwords import Cost, Hasher
 from idp.domain.tokens.grants import RefreshTokens
@@ -34,6 +35,7 @@ class Services:
     settings: Settings
     vault: Vault
     signer: Signer
+    saml_keys: SamlKeys
     hasher: Hasher
     outbound: Outbound
 
@@ -66,6 +68,7 @@ def build_services(
         settings=settings,
         vault=vault,
         signer=Signer(vault, record_open),
+        saml_keys=SamlKeys(vault, record_open),
         hasher=build_hasher(settings),
         outbound=outbound or HttpOutbound(Rules.from_settings(settings)),
     )

@@ -143,7 +143,7 @@ def show_app(slug: str, *, as_json: bool) -> None:
 def grant(slug: str, *, as_json: bool, **given: Any) -> None:
     """Say who may use an application, with which functions."""
     with product(), transaction() as session:
-        application, _ = registry.get_application(session, slug, None)
+        application = registry.find_application(session, slug, None)
         kind, subject_id, company_id = _subject(session, given)
         made = registry.grant(
             session, application, subject_kind=kind, subject_id=subject_id, role=given["role"], functions=given["functions"],
@@ -182,7 +182,7 @@ def remove(slug: str, grant_id: str | None, *, as_json: bool) -> None:
     with product() as flask:
         settings = flask.extensions["sekisho"].settings
         with transaction(reserved=True) as session:
-            application, _ = registry.get_application(session, slug, None)
+            application = registry.find_application(session, slug, None)
             locked = registry.lock_application(session, application.id)
             if grant_id is None:
                 went = registry.end_application(session, locked.id, actor=actor(), now=now)

@@ -32,6 +32,7 @@ def product(**over: Any) -> Iterator[Flask]:
     app = create_app(Settings.from_env(**over))
     with app.app_context():
         app.extensions["sekisho"].signer.refresh(now=clock.now())
+        app.extensions["sekisho"].saml_keys.refresh(now=clock.now())
         yield app
 
 

@@ -39,9 +39,12 @@ LOGIN_COOKIE, PENDING_COOKIE, DEVICE_COOKIE, LANGUAGE_COOKIE = (
     "sekisho-lang",
 )
 #: endpoints that no cookie authenticates, or that store the request and answer 303 to GET (WB-01)
-CSRF_EXEMPT = {"oidc.token", "oidc.userinfo", "oidc.authorize", "oidc.end_session"}
+CSRF_EXEMPT = {
+    "oidc.token", "oidc.userinfo", "oidc.authorize", "oidc.end_session", "saml.sso",
+}  # fmt: skip
 #: pages a relying party may have opened as a popup, which must keep their opener (D17)
 OPENER_PAGES = {
+    "saml.sso",
     "oidc.authorize",
     "oidc.end_session",
     "login.login",

@@ -125,7 +125,7 @@ def grant(looking: Looking, slug: str) -> Answer:
     if form.validate_on_submit():
         try:
             with transaction() as session:
-                application, _ = registry.get_application(session, slug, looking.viewer)
+                application = registry.find_application(session, slug, looking.viewer)
                 company_id = _owner(looking)
                 registry.grant(
                     session, application, subject_kind=form.subject_kind.data, subject_id=_subject_id(session, looking, form),
@@ -160,7 +160,7 @@ def _narrow(looking: Looking, slug: str, act: Callable[[Session, Application], b
     """Narrowing: take the application's row, change it, then end the affected app sessions; people come in anew (RE-20)."""
     now, services = browser.now(), browser.services()
     with transaction(reserved=True) as session:
-        application, _ = registry.get_application(session, slug, looking.viewer)
+        application = registry.find_application(session, slug, looking.viewer)
         locked = registry.lock_application(session, application.id)
         if not act(session, locked):
             return

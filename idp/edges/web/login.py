@@ -52,6 +52,8 @@ ADDRESS_TRIES = 300
 
 def onward(request_handle: str, next_path: str) -> str:
     """The stored request that waits, or a relative path of ours (WB-05)."""
+    if request_handle.startswith(live.SAML_HANDLE):
+        return f"/saml/sso?request={_plain(request_handle)}"
     if request_handle:
         return f"/oidc/authorize?request={_plain(request_handle)}"
     return browser.safe_next(next_path or "/")
