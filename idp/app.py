@@ -26,7 +26,7 @@ from idp.edges.oidc import authorize, documents, logout, origins, token  # noqa:
 from idp.edges.oidc import bp as oidc_bp
 from idp.edges.saml import bp as saml_bp
 from idp.edges.saml import documents as saml_documents  # noqa: F401 - they register their views
-from idp.edges.saml import sso  # noqa: F401
+from idp.edges.saml import frontchannel, slo, sso  # noqa: F401
 from idp.edges.web import apps, health, hq, login, portal, receipts, security, setup, store
 from idp.services import SERVE_OPENS, build_services
 from vault import KeyClass

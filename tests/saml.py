@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx2
 from cryptography import x509
@@ -381,6 +381,85 @@ class ServiceProvider:
         answer = self.take(browser.get(self.redirect_url(inner, **given)), browser)
         assert answer.in_response_to == self.request_id
         return answer
+
+    # --- logout ------------------------------------------------------------------------------------------------------
+
+    def logout_request(self, answer: Answer | None = None, *, indexes: tuple[str, ...] | None = None, **over: str | None) -> Element:
+        """An unsigned LogoutRequest for the session of an answer. over: attributes, and name_id, format, issuer."""
+        name = over.pop("name_id", None) or (answer.name_id if answer else "nobody")
+        form = over.pop("format", None) or (answer.name_id_format if answer else "")
+        issuer = over.pop("issuer", None) or self.entity_id
+        wanted = {
+            "ID": f"_{secrets.token_hex(16)}", "Version": "2.0", "IssueInstant": stamp(clock.now()), "Destination": f"{IDP}/saml/slo", **over,
+        }  # fmt: skip
+        given = " ".join(f'{k}="{v}"' for k, v in wanted.items() if v is not None)
+        listed = indexes if indexes is not None else ((answer.session_index,) if answer else ())
+        inside = "".join(f"<samlp:SessionIndex>{one}</samlp:SessionIndex>" for one in listed)
+        return etree.fromstring(
+            f'<samlp:LogoutRequest xmlns:samlp="{NS["samlp"]}" xmlns:saml="{NS["saml"]}" {given}><saml:Issuer>{issuer}</saml:Issuer>'
+            f'<saml:NameID Format="{form}">{name}</saml:NameID>{inside}</samlp:LogoutRequest>'
+        )
+
+    def logout_url(self, answer: Answer, *, relay: str | None = None, pair: Pair | None = None, **over: Any) -> str:
+        """A signed LogoutRequest by Redirect."""
+        message = deflate(etree.tostring(self.logout_request(answer, **over)))
+        return f"/saml/slo?{sign_query('SAMLRequest', message, pair or self.pair, relay=relay)}"
+
+    def soap_logout(self, browser: Browser, answer: Answer, *, signed: bool = True, **over: Any) -> httpx2.Response:
+        """A LogoutRequest by SOAP, as our server sends it."""
+        root = self.logout_request(answer, **{"Destination": f"{IDP}/saml/slo/soap", **over})
+        body = in_soap(sign_xml(root, self.pair) if signed else root)
+        return browser.http.post("/saml/slo/soap", content=body, headers={"Content-Type": "text/xml"})
+
+    def read_logout_response(self, location: str) -> tuple[str, str | None, str | None]:
+        """Status, second status and InResponseTo of a LogoutResponse that came by Redirect, its signature verified."""
+        query = urlsplit(location).query
+        parts = dict(pair.split("=", 1) for pair in query.split("&"))
+        root = etree.fromstring(inflate(unquote(parts["SAMLResponse"])))
+        assert root.tag == f"{{{NS['samlp']}}}LogoutResponse"
+        return _status_of(root)
+
+    def honest(self, request: bytes, **over: Any) -> bytes:
+        """What a good service provider answers to our LogoutRequest by SOAP: a signed LogoutResponse. over: see `response`."""
+        root = etree.fromstring(request).find("soap:Body/samlp:LogoutRequest", NS)
+        return self.response(root.get("ID"), **over)
+
+    def response(
+        self, request_id: str, *, status: str = SUCCESS, second: str | None = None, signed: bool = True, pair: Pair | None = None,
+        issuer: str | None = None, destination: str | None = None, soap: bool = True,
+    ) -> bytes:  # fmt: skip
+        """A LogoutResponse."""
+        inner = f'<samlp:StatusCode Value="{second}"/>' if second else ""
+        where = f' Destination="{destination}"' if destination else ""
+        root = etree.fromstring(
+            f'<samlp:LogoutResponse xmlns:samlp="{NS["samlp"]}" xmlns:saml="{NS["saml"]}" ID="_{secrets.token_hex(16)}" Version="2.0" '
+            f'IssueInstant="{stamp(clock.now())}" InResponseTo="{request_id}"{where}><saml:Issuer>{issuer or self.entity_id}</saml:Issuer>'
+            f'<samlp:Status><samlp:StatusCode Value="{status}">{inner}</samlp:StatusCode></samlp:Status></samlp:LogoutResponse>'
+        )
+        if signed:
+            root = sign_xml(root, pair or self.pair)
+        return in_soap(root) if soap else bytes(etree.tostring(root))
+
+
+def in_soap(root: Element) -> bytes:
+    """In a SOAP envelope."""
+    return f'<soap:Envelope xmlns:soap="{NS["soap"]}"><soap:Body>'.encode() + etree.tostring(root) + b"</soap:Body></soap:Envelope>"
+
+
+def _status_of(root: Element) -> tuple[str, str | None, str | None]:
+    top = root.find("samlp:Status/samlp:StatusCode", NS)
+    second = top.find("samlp:StatusCode", NS)
+    return (
+        top.get("Value").rsplit(":", 1)[-1], None if second is None else second.get("Value").rsplit(":", 1)[-1], root.get("InResponseTo")
+    )  # fmt: skip
+
+
+def soap_status(body: bytes) -> tuple[str, str | None, str | None]:
+    """Status, second status and InResponseTo of a LogoutResponse in SOAP, its signature verified."""
+    root = etree.fromstring(body).find("soap:Body/samlp:LogoutResponse", NS)
+    assert root is not None, body
+    alone = etree.fromstring(etree.tostring(root))
+    return _status_of(verify(alone, alone.xpath("string(.//ds:X509Certificate)", namespaces=NS)))
 
 
 def _key_info(der: str) -> str:

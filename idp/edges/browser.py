@@ -32,19 +32,22 @@ from idp.services import Services
 View = TypeVar("View", bound=Callable[..., Any])
 Answer = str | Response | WSGIResponse | tuple[Any, ...]
 
-LOGIN_COOKIE, PENDING_COOKIE, DEVICE_COOKIE, LANGUAGE_COOKIE = (
+LOGIN_COOKIE, PENDING_COOKIE, DEVICE_COOKIE, LANGUAGE_COOKIE, CHAIN_COOKIE = (
     "sekisho",
     "sekisho-2fa",
     "sekisho-device",
     "sekisho-lang",
+    "sekisho-chain",
 )
 #: endpoints that no cookie authenticates, or that store the request and answer 303 to GET (WB-01)
 CSRF_EXEMPT = {
-    "oidc.token", "oidc.userinfo", "oidc.authorize", "oidc.end_session", "saml.sso",
+    "oidc.token", "oidc.userinfo", "oidc.authorize", "oidc.end_session", "saml.sso", "saml.slo", "saml.soap",
 }  # fmt: skip
 #: pages a relying party may have opened as a popup, which must keep their opener (D17)
 OPENER_PAGES = {
     "saml.sso",
+    "saml.slo",
+    "saml.chain",
     "oidc.authorize",
     "oidc.end_session",
     "login.login",

@@ -240,7 +240,7 @@ def put_request(
     session: Session,
     *,
     protocol: str,
-    parameters: dict[str, str],
+    parameters: dict[str, Any],
     now: datetime,
     life: timedelta = timedelta(minutes=30),
 ) -> str:

@@ -48,7 +48,7 @@ def _root(
         root.set("InResponseTo", in_response_to)
     root.set("Version", "2.0")
     root.set("IssueInstant", stamp(now))
-    if destination:
+    if destination:  # none in the answer of a SOAP exchange
         root.set("Destination", destination)
     _add(root, "saml", "Issuer", issuer, Format=ENTITY)
     return root
@@ -204,7 +204,7 @@ def logout_request(
 
 
 def logout_response(
-    issuer: str, destination: str, in_response_to: str, code: str, second: str | None, *, now: datetime
+    issuer: str, destination: str | None, in_response_to: str, code: str, second: str | None, *, now: datetime
 ) -> Element:
     """An unsigned LogoutResponse (SAMLCore §3.7.2)."""
     root = _root("LogoutResponse", issuer=issuer, destination=destination, now=now, in_response_to=in_response_to)

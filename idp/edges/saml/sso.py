@@ -77,15 +77,19 @@ def find_provider(entity_id: str) -> ServiceProvider | None:
 
 
 def refused(error: guard.Refused) -> Answer:
-    """Shown here, sent nowhere: no address of the message is proven. Counted in the log (AU-01)."""
-    with transaction() as session:
-        count_refusal(
-            session, Tag.SAML_REFUSED, f"{error.reason}:{error.issuer or browser.address()}"[:128], now=browser.now()
-        )
+    """Shown here, sent nowhere: no address of the message is proven."""
+    count(error)
     raise Denied(
         f"このアプリの設定に問題があり、開けません。アプリの管理者に番号 {g.request_id} を伝えてください。",
         f"SAML {error.reason} {error.issuer[:200]}",
     )
+
+
+def count(error: guard.Refused) -> None:
+    """Every refusal is in the log, anonymous ones once a minute (AU-01)."""
+    key = f"{error.reason}:{error.issuer or browser.address()}"
+    with transaction() as session:
+        count_refusal(session, Tag.SAML_REFUSED, key[:128], now=browser.now())
 
 
 def _begin(message: Message, acs: str) -> Answer:

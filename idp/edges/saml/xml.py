@@ -113,6 +113,12 @@ def child_text(node: Element, prefix: str, name: str) -> str | None:
     return None if found is None else text(found)
 
 
+def octets(root: Element) -> bytes:
+    """A tree of ours as it is sent."""
+    made: bytes = etree.tostring(root)
+    return made
+
+
 # --- XML schemas -----------------------------------------------------------------------------------------------------
 
 _validating = threading.Lock()

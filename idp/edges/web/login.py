@@ -27,7 +27,7 @@ from idp.domain.authn.models import PendingLogin
 from idp.domain.directory import scope
 from idp.domain.directory.people import claim_account, share_company
 from idp.domain.directory.roles import needs_second_factor
-from idp.domain.sessions import live
+from idp.domain.sessions import chain, live
 from idp.domain.sessions.live import Opening
 from idp.domain.tokens import ends
 from idp.edges import browser, language
@@ -525,7 +525,7 @@ def choose_password() -> Answer:
 def logout() -> Answer:
     """The button on every page: end this login session and tell the applications opened in it (L12)."""
     looking, now = browser.look(), browser.now()
-    told = 0
+    told, onward = 0, None
     if looking is not None:
         with transaction() as session:
             found = ends.log_out(session, looking.login.id, reason="logout", now=now) or []
@@ -541,8 +541,15 @@ def logout() -> Answer:
                 subject_id=looking.login.account_id, login_session_id=looking.login.id, told=len(found),
             )  # fmt: skip
             told = len(found)
+            onward = chain.open_chain(session, [looking.login.id], now=now)
     g.looking = None
-    answer = make_response(render_template("web/logged_out.html", told=told))
+    # service providers that only the browser can reach are asked on a page of the SAML edge (SA-23)
+    shown = (
+        redirect(f"/saml/slo/chain?request={onward}", 303)
+        if onward
+        else render_template("web/logged_out.html", told=told)
+    )
+    answer = make_response(shown)
     browser.delete_cookie(answer, browser.LOGIN_COOKIE)
     answer.headers["Clear-Site-Data"] = (
         '"cache"'  # "cookies" would forget the device, "storage" a terminal's key (LO-12)
