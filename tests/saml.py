@@ -384,7 +384,9 @@ class ServiceProvider:
 
     # --- logout ------------------------------------------------------------------------------------------------------
 
-    def logout_request(self, answer: Answer | None = None, *, indexes: tuple[str, ...] | None = None, **over: str | None) -> Element:
+    def logout_request(
+        self, answer: Answer | None = None, *, indexes: tuple[str, ...] | None = None, **over: str | None
+    ) -> Element:
         """An unsigned LogoutRequest for the session of an answer. over: attributes, and name_id, format, issuer."""
         name = over.pop("name_id", None) or (answer.name_id if answer else "nobody")
         form = over.pop("format", None) or (answer.name_id_format if answer else "")
@@ -443,7 +445,11 @@ class ServiceProvider:
 
 def in_soap(root: Element) -> bytes:
     """In a SOAP envelope."""
-    return f'<soap:Envelope xmlns:soap="{NS["soap"]}"><soap:Body>'.encode() + etree.tostring(root) + b"</soap:Body></soap:Envelope>"
+    return (
+        f'<soap:Envelope xmlns:soap="{NS["soap"]}"><soap:Body>'.encode()
+        + etree.tostring(root)
+        + b"</soap:Body></soap:Envelope>"
+    )
 
 
 def _status_of(root: Element) -> tuple[str, str | None, str | None]:

@@ -37,10 +37,15 @@ def live(world: World, table: type = LoginSession) -> int:
 
 def refusals(world: World) -> set[str]:
     """Words of the refusals in the log."""
-    return {row.key.split(":")[0] for row in world.rows(select(RefusalCount.key).where(RefusalCount.tag == Tag.SAML_REFUSED))}
+    return {
+        row.key.split(":")[0]
+        for row in world.rows(select(RefusalCount.key).where(RefusalCount.tag == Tag.SAML_REFUSED))
+    }
 
 
-def test_SA_20_redirect_logout_ends_the_login_and_answers(world: World, browser: Browser, sp: ServiceProvider, session: Answer) -> None:
+def test_SA_20_redirect_logout_ends_the_login_and_answers(
+    world: World, browser: Browser, sp: ServiceProvider, session: Answer
+) -> None:
     """A signed request: the login session and its app session end, and the answer goes back with RelayState."""
     answer = browser.get(sp.logout_url(session, relay="r s"), follow=False)
     assert answer.headers["location"].startswith(f"{sp.base}/slo?SAMLResponse=")
@@ -51,7 +56,9 @@ def test_SA_20_redirect_logout_ends_the_login_and_answers(world: World, browser:
     assert world.rows(select(AuditEvent.id).where(AuditEvent.tag == Tag.LOGOUT_REQUESTED))
 
 
-def test_SA_20_soap_logout_needs_no_browser(world: World, browser: Browser, sp: ServiceProvider, session: Answer) -> None:
+def test_SA_20_soap_logout_needs_no_browser(
+    world: World, browser: Browser, sp: ServiceProvider, session: Answer
+) -> None:
     """And a second one for the same session is as good as the first: it is over."""
     assert soap_status(sp.soap_logout(browser, session).content)[:2] == ("Success", None)
     assert live(world) == 0
@@ -84,7 +91,9 @@ def test_SA_20_what_does_not_log_out(world: World, browser: Browser, sp: Service
     assert live(world) == 1
 
 
-def test_SA_22_SA_23_others_are_told_and_partial_is_said(world: World, browser: Browser, outbound: RecordingOutbound) -> None:
+def test_SA_22_SA_23_others_are_told_and_partial_is_said(
+    world: World, browser: Browser, outbound: RecordingOutbound
+) -> None:
     """The asking service provider hears PartialLogout while the other one only has a delivery; the delivery is a signed request."""
     first, second = (world.service_provider(ServiceProvider(s, redirect_logout=True)) for s in ("one", "two"))
     browser.log_in(world.person())
@@ -107,7 +116,11 @@ def test_SA_23_the_chain_through_the_browser_survives_a_dead_service_provider(wo
     browser.log_in(world.person())
     for peer in front:
         peer.sign_on(browser)
-    page = browser.submit(action="/logout") if False else browser.post("/logout", {"csrf_token": browser.forms(browser.get("/"))[0]["fields"]["csrf_token"]})
+    page = (
+        browser.submit(action="/logout")
+        if False
+        else browser.post("/logout", {"csrf_token": browser.forms(browser.get("/"))[0]["fields"]["csrf_token"]})
+    )
     assert live(world) == 0
     assert "frame-src 'self' https://alive.example https://dead.example" in page.headers["content-security-policy"]
     frames = re.findall(r'<iframe src="([^"]+)"', page.text)
@@ -115,7 +128,9 @@ def test_SA_23_the_chain_through_the_browser_survives_a_dead_service_provider(wo
     asked = browser.get(frames[0].replace("&amp;", "&"), follow=False).headers["location"]
     assert asked.startswith("https://alive.example/slo?SAMLRequest=")
     request_id = etree.fromstring(__import__("tests.saml").saml.inflate(httpx2_unquote(asked))).get("ID")
-    message = deflate(front[0].response(request_id, signed=False, destination="http://localhost:8000/saml/slo", soap=False))
+    message = deflate(
+        front[0].response(request_id, signed=False, destination="http://localhost:8000/saml/slo", soap=False)
+    )
     heard = browser.get(f"/saml/slo?{sign_query('SAMLResponse', message, front[0].pair)}")
     states = dict(re.findall(r'data-part="(\d)" data-state="(\w+)"', heard.text))
     assert states == {"0": "confirmed", "1": "waiting"}
