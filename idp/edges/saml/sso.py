@@ -129,7 +129,8 @@ def _resume(handle: str) -> Answer:
 def start(slug: str) -> Answer:
     """An answer nobody asked for: only to a service provider that a person opted in, with a target from its list (SA-18)."""
     target = request.args.get("target")
-    browser.look()  # so that the log can say who asked for what is not theirs (WB-07)
+    if browser.look() is None:
+        return browser.to_login()
     with transaction() as session:
         provider = providers.by_slug(session, slug)
         if (
