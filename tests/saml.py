@@ -122,6 +122,8 @@ def sign_query(
             found = re.sub(r"%[0-9A-F]{2}", lambda m: m.group().lower(), found)
         return found
 
+    if isinstance(pair.key, ec.EllipticCurvePrivateKey):
+        algorithm = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"
     query = f"{name}={quoted(message)}"
     if relay is not None:
         query += f"&RelayState={quoted(relay)}"
@@ -140,6 +142,8 @@ def sign_xml(root: Element, pair: Pair, *, method: SignatureMethod = SignatureMe
     placeholder = etree.SubElement(root, f"{{{NS['ds']}}}Signature", Id="placeholder", nsmap={"ds": NS["ds"]})
     root.remove(placeholder)
     root.insert(1, placeholder)
+    if isinstance(pair.key, ec.EllipticCurvePrivateKey):
+        method = SignatureMethod.ECDSA_SHA256
     signer = XMLSigner(
         signature_algorithm=method, digest_algorithm=DigestAlgorithm.SHA256,
         c14n_algorithm=CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0,

@@ -138,7 +138,11 @@ def fetch(services: Services, source: str) -> tuple[bytes, str | None]:
                 field="metadata",
             ) from error
         if answer.status != 200:
-            raise Invalid(f"メタデータの住所が {answer.status} を返しました。", source[:200], field="metadata")
+            raise Invalid(
+                "メタデータの住所が、エラーを返しました。住所を確かめるか、ファイルで渡してください。",
+                f"{answer.status} {source[:200]}",
+                field="metadata",
+            )
         return answer.body, source
     if source == "-":
         return sys.stdin.buffer.read(), None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -30,8 +29,6 @@ def show() -> Answer:
     """Public, and the same for everybody."""
     octets = document(browser.services(), now=browser.now())
     answer = Response(octets, mimetype=MEDIA_TYPE)
-    answer.headers["Cache-Control"] = "public, max-age=600"
-    answer.headers["ETag"] = f'"{hashlib.sha256(octets).hexdigest()[:32]}"'
     answer.headers["Content-Disposition"] = 'inline; filename="sekisho-idp.xml"'
     return answer
 

@@ -53,7 +53,7 @@ def ours(issuer: str, keys: Sequence[SamlKey], *, now: datetime) -> bytes:
         errorURL=f"{issuer}/help/login",
     )  # fmt: skip
     info = etree.SubElement(etree.SubElement(role, q("md", "Extensions")), q("mdui", "UIInfo"))
-    for language, name in (("ja", "Sekisho 関所"), ("en", "Sekisho")):
+    for language, name in (("ja", "Sekisho"), ("en", "Sekisho")):
         node = etree.SubElement(info, q("mdui", "DisplayName"))
         node.set("{http://www.w3.org/XML/1998/namespace}lang", language)
         node.text = name
@@ -95,7 +95,9 @@ def read(document: bytes, *, now: datetime) -> SpFacts:
     until = instant(root.get("validUntil")) if root.get("validUntil") else None
     if until is not None and until <= now:
         raise Invalid(
-            f"このメタデータは{until:%Y-%m-%d}に期限が切れています。新しいものをもらってください。", field="metadata"
+            "このメタデータは期限が切れています。新しいものをもらってください。",
+            f"validUntil {until:%Y-%m-%d}",
+            field="metadata",
         )
     entity: Any = md.entity_descriptor_from_string(
         etree.tostring(root, method="c14n", exclusive=True, with_comments=False)

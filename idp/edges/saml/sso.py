@@ -11,7 +11,7 @@ import uuid
 from datetime import datetime
 from typing import Any, Literal
 
-from flask import g, redirect, render_template, request
+from flask import redirect, render_template, request
 from sqlalchemy.orm import Session
 
 from idp.core.db import reading, transaction
@@ -80,7 +80,7 @@ def refused(error: guard.Refused) -> Answer:
     """Shown here, sent nowhere: no address of the message is proven."""
     count(error)
     raise Denied(
-        f"このアプリの設定に問題があり、開けません。アプリの管理者に番号 {g.request_id} を伝えてください。",
+        "このアプリの設定に問題があり、開けません。アプリの管理者に、画面の番号を伝えてください。",
         f"SAML {error.reason} {error.issuer[:200]}",
     )
 
@@ -129,6 +129,8 @@ def _resume(handle: str) -> Answer:
 def start(slug: str) -> Answer:
     """An answer nobody asked for: only to a service provider that a person opted in, with a target from its list (SA-18)."""
     target = request.args.get("target")
+    if browser.look() is None:
+        return browser.to_login()
     with transaction() as session:
         provider = providers.by_slug(session, slug)
         if (
