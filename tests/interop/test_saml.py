@@ -79,7 +79,7 @@ def land(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -
                 register(installation, place, folder)
                 places[place.slug] = place
         assert set(places) == {*SOAP, *FRONT}
-        yield Landscape(installation, places, lambda: "\n".join(server.log() for server in servers))
+        yield Landscape(installation, places, lambda: "\n".join([*(server.log() for server in servers), installation.logs()]))
 
 
 def register(installation: Installation, place: Place, folder: Path) -> None:
@@ -110,3 +110,85 @@ def test_login_attributes_logout(land: Landscape, slug: str) -> None:
         assert str(gone.url) == place.bye, f"{gone.url}\n{gone.text[:3000]}\n{land.logs()}"
         browser.visit(place.page)
         assert browser.asks_for_login, land.logs()
+
+
+@dataclass
+class Cut:
+    """A revocation of somebody who was logged in everywhere from two devices, while a colleague was, too."""
+
+    person: Someone
+    devices: list[Surfer]
+    colleague: Surfer
+    lines: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def cut(land: Landscape) -> Iterator[Cut]:
+    """Everywhere at once, once: what is looked at afterwards is the same for all service providers."""
+    installation, person = land.installation, land.installation.leaver()
+    with land.surfer() as phone, land.surfer() as desk, land.surfer() as other:
+        for browser, who in ((phone, person), (desk, person), (other, installation.colleague)):
+            for place in land.places.values():
+                page = browser.visit(place.page)
+                shown = seen(browser.enter(who) if browser.asks_for_login else page)
+                assert shown["preferred_username"] == [who.login]
+        number = installation.revoke(person)
+        lines = wait_for("the receipt", lambda: settled(installation, number), within_s=TOLD_S, failed=land.logs)
+        yield Cut(person, [phone, desk], other, lines)
+
+
+def settled(installation: Installation, number: str) -> dict[str, dict[str, Any]] | None:
+    """The lines of the receipt about the service providers, when none of them is waiting any more."""
+    lines = installation.logout_lines(number, "SAML_LOGOUT", "APPLICATION_LOGIN")
+    assert set(lines) == {*SOAP, *FRONT}
+    return lines if not {line["state"] for line in lines.values()} & {"queued", "cutting"} else None
+
+
+@pytest.mark.parametrize("slug", SOAP)
+def test_revocation_by_soap(land: Landscape, cut: Cut, slug: str) -> None:
+    """RV-03, SA-21, SA-22: a signed Success for both sessions, both are gone, and a colleague's is not."""
+    line, place = cut.lines[slug], land.places[slug]
+    assert (line["kind"], line["state"], line["grade"], line["attempts"]) == ("SAML_LOGOUT", "acknowledged", "acknowledged", 1), f"{line}\n{land.logs()}"
+    for device in cut.devices:
+        device.visit(place.page)
+        assert device.asks_for_login, f"{device.page.text[:2000]}\n{land.logs()}"
+    assert seen(cut.colleague.visit(place.page))["preferred_username"] == [land.installation.colleague.login]
+
+
+@pytest.mark.parametrize("slug", FRONT)
+def test_revocation_without_soap(land: Landscape, cut: Cut, slug: str) -> None:
+    """RV-24, SA-21: nobody can tell it, so the receipt says until when its session may live, and the next login is refused."""
+    line, place = cut.lines[slug], land.places[slug]
+    assert (line["kind"], line["state"]) == ("APPLICATION_LOGIN", "residual"), line
+    assert line["residual_until"]
+    device = cut.devices[0]
+    assert seen(device.visit(place.page))["preferred_username"] == [cut.person.login]
+    with land.surfer() as fresh:
+        fresh.http.cookies.update(device.http.cookies)
+        for name in [cookie.name for cookie in fresh.http.cookies.jar if cookie.name == slug]:
+            fresh.http.cookies.delete(name)
+        fresh.visit(place.page)
+        assert fresh.asks_for_login
+
+
+def test_logout_at_our_portal(land: Landscape) -> None:
+    """SA-21, SA-23, LO-01: who has SOAP is told by the worker, the others through the person's own browser."""
+    with land.surfer() as browser:
+        for place in land.places.values():
+            page = browser.visit(place.page)
+            seen(browser.enter(land.installation.colleague) if browser.asks_for_login else page)
+        page = browser.log_out_here()
+        for link in browser.links(page, "/saml/slo/part"):
+            page = browser.visit(link)
+        assert browser.parts(page) == ["confirmed"] * len(FRONT), f"{page.text}\n{land.logs()}"
+        for slug in FRONT:
+            browser.visit(land.places[slug].page)
+            assert browser.asks_for_login, f"{slug}\n{land.logs()}"
+        for slug in SOAP:
+            wait_for(slug, lambda slug=slug: gone(browser, land.places[slug]), within_s=TOLD_S, failed=land.logs)
+
+
+def gone(browser: Surfer, place: Place) -> bool:
+    """True when the service provider sends the person back to our login form."""
+    browser.visit(place.page)
+    return browser.asks_for_login

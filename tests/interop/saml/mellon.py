@@ -40,7 +40,7 @@ class Mellon(Httpd):
         texts = [
             fitted(CONFIG, {
                 "https://app.example.jp": self.origin, "/etc/saml": self.folder, "/members": f"/{place.slug}",
-                "MellonVariable members": f"MellonVariable {place.slug}", "MellonSecureCookie On": "MellonSecureCookie Off",
+                "MellonVariable members": f"MellonVariable {place.slug}",
             })
             for place in self.places
         ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Collection
+from http.cookiejar import DefaultCookiePolicy
 from typing import Self
 from urllib.parse import urljoin, urlsplit
 
@@ -25,6 +26,8 @@ class Surfer:
         self._origins = {issuer, *origins}
         self._browser = Browser(base_url=issuer)
         self.http = self._browser.http
+        # a browser sends Secure cookies to localhost without TLS
+        self.http.cookies.jar.set_policy(DefaultCookiePolicy(secure_protocols=("http", "https")))
         self.page: httpx2.Response
 
     def __enter__(self) -> Self:
@@ -51,6 +54,14 @@ class Surfer:
         """Press the logout button on our portal, and let the page do what it does with its frames."""
         self.visit(f"{self._issuer}/")
         return self._submit("/logout")
+
+    def links(self, page: httpx2.Response, path: str) -> list[str]:
+        """The links of a page that lead to this path."""
+        return [urljoin(str(page.url), html.unescape(one)) for one in re.findall(r'<a [^>]*href="([^"]+)"', page.text) if path in one]
+
+    def parts(self, page: httpx2.Response) -> list[str]:
+        """What the page after a logout says of each service provider that was asked through the browser."""
+        return re.findall(r'data-part="\d+" data-state="(\w+)"', page.text)
 
     def _submit(self, action: str | None = None, **values: str) -> httpx2.Response:
         forms = self._browser.forms(self.page)

@@ -92,7 +92,7 @@ class PythonSaml(Toolkit):
         sealed = self.places[0].sealed
         return fitted(self.file, {
             "https://app.example.jp": self.origin, "/etc/saml": str(self.folder), "SECRET-KEY": secrets.token_hex(16),
-            '"members"': f'"{self.slug}"', "SESSION_COOKIE_SECURE=True": "SESSION_COOKIE_SECURE=False",
+            '"members"': f'"{self.slug}"',
             '"wantAssertionsEncrypted": True': f'"wantAssertionsEncrypted": {sealed}',
         })  # fmt: skip
 
@@ -108,7 +108,7 @@ class NodeSaml(Toolkit):
     def source(self) -> str:
         instead = {
             "https://app.example.jp": self.origin, "https://id.example.jp": self._issuer, "/etc/saml": str(self.folder),
-            "8080": str(self.port), "members=": f"{self.slug}=", " Secure;": "",
+            "8080": str(self.port), "members=": f"{self.slug}=",
         }  # fmt: skip
         if self.places[0].posts:
             line = '    return redirect(await saml.getAuthorizeUrlAsync("", undefined, {}));\n'
