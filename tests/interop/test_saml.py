@@ -159,8 +159,8 @@ def test_revocation_by_soap(land: Landscape, cut: Cut, slug: str) -> None:
 def test_revocation_without_soap(land: Landscape, cut: Cut, slug: str) -> None:
     """RV-24, SA-21: nobody can tell it, so the receipt says until when its session may live, and the next login is refused."""
     line, place = cut.lines[slug], land.places[slug]
-    assert (line["kind"], line["state"]) == ("APPLICATION_LOGIN", "residual"), line
-    assert line["residual_until"]
+    assert (line["kind"], line["state"]) == ("APPLICATION_LOGIN", "expiring"), line
+    assert line["until"]
     device = cut.devices[0]
     assert seen(device.visit(place.page))["preferred_username"] == [cut.person.login]
     with land.surfer() as fresh:

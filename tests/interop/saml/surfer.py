@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Collection
-from http.cookiejar import DefaultCookiePolicy
+from http.cookiejar import Cookie, DefaultCookiePolicy
 from typing import Self
 from urllib.parse import urljoin, urlsplit
+from urllib.request import Request
 
 import httpx2
 
@@ -18,6 +19,19 @@ FRAME = re.compile(r'<iframe src="([^"]+)"')
 MOST_STEPS = 25
 
 
+class _Localhost(DefaultCookiePolicy):
+    """As browsers treat localhost: Secure cookies go there without TLS, and a cookie may name it as its domain. Nothing else is met."""
+
+    def set_ok_domain(self, cookie: Cookie, request: Request) -> bool:
+        return True
+
+    def return_ok_domain(self, cookie: Cookie, request: Request) -> bool:
+        return True
+
+    def domain_return_ok(self, domain: str, request: Request) -> bool:
+        return True
+
+
 class Surfer:
     """One browser profile. Goes to `origins` only: what leads elsewhere is the end of a walk."""
 
@@ -26,8 +40,7 @@ class Surfer:
         self._origins = {issuer, *origins}
         self._browser = Browser(base_url=issuer)
         self.http = self._browser.http
-        # a browser sends Secure cookies to localhost without TLS
-        self.http.cookies.jar.set_policy(DefaultCookiePolicy(secure_protocols=("http", "https")))
+        self.http.cookies.jar.set_policy(_Localhost(secure_protocols=("http", "https")))
         self.page: httpx2.Response
 
     def __enter__(self) -> Self:
