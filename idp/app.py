@@ -27,7 +27,8 @@ from idp.edges.oidc import bp as oidc_bp
 from idp.edges.saml import bp as saml_bp
 from idp.edges.saml import documents as saml_documents  # noqa: F401 - they register their views
 from idp.edges.saml import frontchannel, slo, sso  # noqa: F401
-from idp.edges.web import apps, health, hq, login, portal, receipts, security, setup, store
+from idp.edges.saml import metadata as saml_metadata
+from idp.edges.web import apps, health, hq, login, portal, receipts, saml_apps, security, setup, store
 from idp.services import SERVE_OPENS, build_services
 from vault import KeyClass
 
@@ -100,7 +101,7 @@ def create_app(
     csrf = CSRFProtect(app)
     app.register_blueprint(oidc_bp)
     app.register_blueprint(saml_bp)
-    for edge in (login, portal, security, store, hq, apps, receipts, setup, health):
+    for edge in (login, portal, security, store, hq, apps, saml_apps, receipts, setup, health):
         app.register_blueprint(edge.bp)
     for endpoint in browser.CSRF_EXEMPT:
         csrf.exempt(app.view_functions[endpoint])
@@ -108,6 +109,7 @@ def create_app(
     app.context_processor(_page_context)
 
     app.extensions["sekisho-origins"] = origins.registered
+    app.extensions[saml_apps.READER] = saml_metadata.read
     app.wsgi_app = documents.Documents(app, app.wsgi_app, services)  # type: ignore[method-assign]
     if settings.proxies:
         hops = settings.proxies

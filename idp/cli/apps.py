@@ -95,11 +95,12 @@ def list_apps(*, as_json: bool) -> None:
             {
                 "slug": a.slug,
                 "name": a.name,
-                "client_id": p.client_id,
-                "told_of_logout": p.backchannel_logout_uri is not None,
+                "protocol": a.protocol,
+                "client_id": getattr(registry.party_of(session, a.id), "client_id", None),
+                "told_of_logout": told is not None,
                 "ended_at": a.ended_at,
             }
-            for a, p in registry.list_applications(session, None)
+            for a, told in registry.list_all(session, None)
         ]
         show(rows, as_json=as_json)
 

@@ -256,8 +256,28 @@ def end_application(session: Session, application_id: uuid.UUID, *, actor: Actor
     return went
 
 
+def party_of(session: Session, application_id: uuid.UUID) -> RelyingParty | None:
+    """The OpenID Connect side of an application; None for a SAML one."""
+    return session.scalar(select(RelyingParty).where(RelyingParty.application_id == application_id))
+
+
+def list_all(session: Session, viewer: Viewer | None) -> Sequence[tuple[Application, str | None]]:
+    """Applications of both protocols that a viewer administers, each with the address that is told of a cut."""
+    told = func.coalesce(RelyingParty.backchannel_logout_uri, ServiceProvider.soap_logout_url)
+    query = (
+        select(Application, told)
+        .outerjoin(RelyingParty)
+        .outerjoin(ServiceProvider)
+        .order_by(Application.name, Application.id)
+        .limit(500)
+    )
+    if viewer is not None and not _is_operator(viewer):
+        query = query.where(or_(Application.company_id == viewer.company_id, Application.company_id.is_(None)))
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
 def list_applications(session: Session, viewer: Viewer | None) -> Sequence[tuple[Application, RelyingParty]]:
-    """Applications that a viewer administers: their company's own; all of them for the operator and the command line."""
+    """OpenID Connect applications that a viewer administers: their company's own; all of them for the operator and the command line."""
     query = select(Application, RelyingParty).join(RelyingParty).order_by(Application.name, Application.id).limit(500)
     if viewer is not None and not _is_operator(viewer):
         query = query.where(or_(Application.company_id == viewer.company_id, Application.company_id.is_(None)))
