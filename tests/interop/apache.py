@@ -83,7 +83,6 @@ OIDCCryptoPassphrase {passphrase}
 """
 
 
-
 def page(variables: Mapping[str, str]) -> str:
     """A page that shows environment variables. variables: name of the line → variable."""
     return "".join(f'{name}=<!--#echo encoding="none" var="{var}" -->\n' for name, var in variables.items())
@@ -174,7 +173,9 @@ class Httpd:
 
     def log(self) -> str:
         """What it and its module wrote."""
-        return "\n".join(f"--- {f.name}\n{f.read_text(errors='replace')[-6000:]}" for f in sorted(Path(self.folder).glob("*.log")))
+        return "\n".join(
+            f"--- {f.name}\n{f.read_text(errors='replace')[-6000:]}" for f in sorted(Path(self.folder).glob("*.log"))
+        )
 
     def answers(self, request: str) -> list[int]:
         """The statuses of all requests so far whose method, path and query are these."""

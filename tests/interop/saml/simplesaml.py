@@ -77,12 +77,24 @@ class SimpleSaml:
         environment = {
             "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "SIMPLESAMLPHP_CONFIG_DIR": str(self.folder), "TMPDIR": str(tmp),
         }  # fmt: skip
-        options = {"session.save_path": tmp, "sys_temp_dir": tmp, "error_log": "", "log_errors": "1", "display_errors": "0"}
+        options = {
+            "session.save_path": tmp,
+            "sys_temp_dir": tmp,
+            "error_log": "",
+            "log_errors": "1",
+            "display_errors": "0",
+        }
         command = [php, "-S", f"127.0.0.1:{self.port}", "-t", str(pages)]
         command += [f"-d{name}={value}" for name, value in options.items()]
         with (self.folder / "out.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def _source(self, place: Place) -> str:

@@ -70,7 +70,11 @@ class Surfer:
 
     def links(self, page: httpx2.Response, path: str) -> list[str]:
         """The links of a page that lead to this path."""
-        return [urljoin(str(page.url), html.unescape(one)) for one in re.findall(r'<a [^>]*href="([^"]+)"', page.text) if path in one]
+        return [
+            urljoin(str(page.url), html.unescape(one))
+            for one in re.findall(r'<a [^>]*href="([^"]+)"', page.text)
+            if path in one
+        ]
 
     def parts(self, page: httpx2.Response) -> list[str]:
         """What the page after a logout says of each service provider that was asked through the browser."""
