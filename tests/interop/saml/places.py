@@ -76,5 +76,5 @@ def seen(page: httpx2.Response) -> dict[str, list[str]]:
     """What the application was told about the person: lines of NAME=VALUE;VALUE."""
     assert page.status_code == 200, f"{page.url} {page.status_code}\n{page.text[:3000]}"
     lines = [line.strip().split("=", 1) for line in page.text.splitlines() if line.strip()]
-    assert lines and all(len(line) == 2 for line in lines), f"{page.url}\n{page.text[:3000]}"
+    assert {len(line) for line in lines} == {2}, f"{page.url}\n{page.text[:3000]}"
     return {name: value.split(";") for name, value in lines}
