@@ -9,7 +9,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -394,6 +394,32 @@ def change_decisions(
             session, Tag.PROVIDER_CHANGED, actor=actor, now=now, application_id=provider.application_id, changed=sorted(values),
         )  # fmt: skip
     return sorted(values)
+
+
+SOON = timedelta(days=30)
+
+
+def ending_soon(session: Session, *, now: datetime) -> list[tuple[str, str]]:
+    """Service providers that somebody has to look at: slug, and why. An end date printed around a key stops nothing by itself
+    (MetaIOP §2.6.1); it is told before the other side is surprised by it."""
+    found = []
+    rows = session.execute(
+        select(Application.slug, ServiceProvider)
+        .join(ServiceProvider, ServiceProvider.application_id == Application.id)
+        .where(Application.ended_at.is_(None))
+        .order_by(Application.slug)
+    )
+    for slug, provider in rows:
+        if provider.held_at is not None:
+            found.append((slug, "newer metadata waits: `sekisho saml show` and `saml approve`"))
+        if provider.metadata_until is not None and provider.metadata_until - now < SOON:
+            found.append(
+                (slug, f"its metadata is valid until {provider.metadata_until:%Y-%m-%d}: `sekisho saml refresh`")
+            )
+        ends = min((x509.read(der).ends_at for der in provider.signing_certs), default=None)
+        if ends is not None and ends - now < SOON:
+            found.append((slug, f"a certificate of its metadata ends {ends:%Y-%m-%d}: ask for newer metadata"))
+    return found
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
