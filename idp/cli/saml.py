@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from connectors import catalogue
 from idp.cli.common import actor, json_option, product, show
 from idp.core import clock
 from idp.core.db import reading, transaction
@@ -191,6 +192,49 @@ def show_command(slug: str, *, as_json: bool) -> None:
 def _provider(session: Any, slug: str) -> tuple[Application, ServiceProvider]:
     application = registry.find_application(session, slug, None)
     return application, providers.get_provider(session, application.id)
+
+
+@saml.command("catalogue")
+@json_option
+def catalogue_command(*, as_json: bool) -> None:
+    """List templates of service providers that publish no metadata, with their sources."""
+    show(
+        [
+            {"key": t.key, "name": t.name, "tried": t.tried, "fill_in": list(t.values), "source": t.source, "read_on": t.read_on, "note": t.note}
+            for t in catalogue.templates()
+        ],
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@saml.command("template")
+@click.argument("key")
+@click.option("--set", "values", multiple=True, help="NAME=VALUE for each of its blanks; repeat.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="Metadata for `app add-saml --metadata`.",
+)
+@json_option
+def template_command(key: str, values: tuple[str, ...], output: Path, *, as_json: bool) -> None:
+    """Write the metadata of a template, and print the options that go with it."""
+    given = dict(value.split("=", 1) for value in values if "=" in value)
+    found = next((t for t in catalogue.templates() if t.key == key), None)
+    if found is None or set(found.values) - set(given):
+        raise click.UsageError("unknown template, or a --set is missing; see `saml catalogue`")
+    output.write_bytes(found.metadata(given))
+    attributes = [part for text in found.attributes for part in ("--attribute", text)]
+    options = [
+        "--metadata",
+        str(output),
+        "--name-id",
+        found.name_id,
+        "--start-url",
+        catalogue.fill(found.start_url, given),
+        *attributes,
+    ]
+    show({"options": options, "tried": found.tried, "note": found.note}, as_json=as_json)
 
 
 @saml.command("rotate-key")
