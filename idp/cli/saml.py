@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
+from connectors import catalogue
 from idp.cli.common import actor, json_option, product, show
 from idp.core import clock
 from idp.core.db import reading, transaction
-from idp.core.errors import Invalid
+from idp.core.errors import Invalid, NotFound
 from idp.core.outbound import Refused, Unreachable
+from idp.core.saml_keys import rotate_saml_key, withdraw_saml_key
 from idp.domain.applications import registry
 from idp.domain.applications import saml as providers
 from idp.domain.applications.models import Application, ServiceProvider
@@ -20,6 +23,8 @@ from idp.domain.applications.saml import SpFacts, SpRegistration
 from idp.domain.authn.login import AAL2
 from idp.domain.directory import people
 from idp.edges.saml import documents, metadata
+from idp.ledgers.audit.events import Tag
+from idp.ledgers.audit.log import record
 from idp.services import Services
 
 
@@ -187,6 +192,86 @@ def show_command(slug: str, *, as_json: bool) -> None:
 def _provider(session: Any, slug: str) -> tuple[Application, ServiceProvider]:
     application = registry.find_application(session, slug, None)
     return application, providers.get_provider(session, application.id)
+
+
+@saml.command("catalogue")
+@json_option
+def catalogue_command(*, as_json: bool) -> None:
+    """List templates of service providers that publish no metadata, with their sources."""
+    show(
+        [
+            {"key": t.key, "name": t.name, "tried": t.tried, "fill_in": list(t.values), "source": t.source, "read_on": t.read_on, "note": t.note}
+            for t in catalogue.templates()
+        ],
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@saml.command("template")
+@click.argument("key")
+@click.option("--set", "values", multiple=True, help="NAME=VALUE for each of its blanks; repeat.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="Metadata for `app add-saml --metadata`.",
+)
+@json_option
+def template_command(key: str, values: tuple[str, ...], output: Path, *, as_json: bool) -> None:
+    """Write the metadata of a template, and print the options that go with it."""
+    given = dict(value.split("=", 1) for value in values if "=" in value)
+    found = next((t for t in catalogue.templates() if t.key == key), None)
+    if found is None or set(found.values) - set(given):
+        raise click.UsageError("unknown template, or a --set is missing; see `saml catalogue`")
+    output.write_bytes(found.metadata(given))
+    attributes = [part for text in found.attributes for part in ("--attribute", text)]
+    options = [
+        "--metadata",
+        str(output),
+        "--name-id",
+        found.name_id,
+        "--start-url",
+        catalogue.fill(found.start_url, given),
+        *attributes,
+    ]
+    show({"options": options, "tried": found.tried, "note": found.note}, as_json=as_json)
+
+
+@saml.command("rotate-key")
+@click.option(
+    "--publish-days",
+    type=click.IntRange(0, 365),
+    default=14,
+    show_default=True,
+    help="In the metadata before it signs.",
+)
+@click.option(
+    "--keep-days",
+    type=click.IntRange(0, 365),
+    default=14,
+    show_default=True,
+    help="The old one stays in the metadata after.",
+)
+@click.option("--withdraw", "kid", help="Emergency: this key signs nothing from now on; a new one does at once.")
+@json_option
+def rotate_key(publish_days: int, keep_days: int, kid: str | None, *, as_json: bool) -> None:
+    """Make the next SAML key: published now, signing when service providers have read our metadata again (SA-16)."""
+    now = clock.now()
+    with product() as flask:
+        vault = flask.extensions["sekisho"].vault
+        if kid is None:
+            made = rotate_saml_key(
+                vault, publish_for=timedelta(days=publish_days), keep_for=timedelta(days=keep_days), now=now
+            )
+        else:
+            found = withdraw_saml_key(vault, kid, now=now)
+            if found is None:
+                raise NotFound("この鍵は見つかりません。", f"kid {kid[:64]}")
+            made = found
+        with transaction() as session:
+            tag = Tag.SIGNING_KEY_WITHDRAWN if kid else Tag.SIGNING_KEY_MADE
+            record(session, tag, actor=actor(), now=now, kid=made.kid, withdrawn=kid)
+        show({"kid": made.kid, "signs_from": made.not_before, "certificate": made.certificate}, as_json=as_json)
 
 
 @saml.command("refresh")
