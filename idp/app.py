@@ -27,7 +27,24 @@ from idp.core.settings import Settings
 from idp.edges import browser, language
 from idp.edges.oidc import authorize, documents, logout, origins, token  # noqa: F401 - they register their views
 from idp.edges.oidc import bp as oidc_bp
-from idp.edges.web import apps, audit, health, hq, login, oversight, portal, receipts, security, setup, store
+from idp.edges.saml import bp as saml_bp
+from idp.edges.saml import documents as saml_documents  # noqa: F401 - they register their views
+from idp.edges.saml import frontchannel, slo, sso  # noqa: F401
+from idp.edges.saml import metadata as saml_metadata
+from idp.edges.web import (
+    apps,
+    audit,
+    health,
+    hq,
+    login,
+    oversight,
+    portal,
+    receipts,
+    saml_apps,
+    security,
+    setup,
+    store,
+)
 from idp.services import SERVE_OPENS, build_services
 from vault import KeyClass
 
@@ -106,7 +123,10 @@ def create_app(
     language.install(app, settings.template_folder / "locale")
     csrf = CSRFProtect(app)
     app.register_blueprint(oidc_bp)
-    for edge in (login, portal, security, store, hq, apps, receipts, audit, oversight, setup, health):
+    app.register_blueprint(saml_bp)
+    for edge in (
+        login, portal, security, store, hq, apps, saml_apps, receipts, audit, oversight, setup, health,
+    ):  # fmt: skip
         app.register_blueprint(edge.bp)
     for endpoint in browser.CSRF_EXEMPT:
         csrf.exempt(app.view_functions[endpoint])
@@ -114,6 +134,7 @@ def create_app(
     app.context_processor(_page_context)
 
     app.extensions["sekisho-origins"] = origins.registered
+    app.extensions[saml_apps.READER] = saml_metadata.read
     app.wsgi_app = documents.Documents(app, app.wsgi_app, services)  # type: ignore[method-assign]
     if settings.proxies:
         hops = settings.proxies

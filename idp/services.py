@@ -18,6 +18,7 @@ from idp.core.keys import Signer
 from idp.core.keystore import SqlKeyStore
 from idp.core.logkey import LogKey
 from idp.core.outbound import HttpOutbound, Outbound, Rules
+from idp.core.saml_keys import SamlKeys
 from idp.core.settings import PROJECT_ROOT, RefusedToStart, Settings
 from idp.domain.authn.passwords import Cost, Hasher
 from idp.domain.tokens.grants import RefreshTokens
@@ -41,6 +42,7 @@ class Services:
     settings: Settings
     vault: Vault
     signer: Signer
+    saml_keys: SamlKeys
     hasher: Hasher
     outbound: Outbound
 
@@ -95,6 +97,7 @@ def build_services(
         settings=settings,
         vault=vault,
         signer=Signer(vault, record_open),
+        saml_keys=SamlKeys(vault, record_open),
         hasher=build_hasher(settings),
         outbound=outbound or HttpOutbound(Rules.from_settings(settings)),
     )

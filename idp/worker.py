@@ -23,8 +23,9 @@ from idp.core.db import reading, retrying, transaction
 from idp.core.errors import SekishoError
 from idp.domain.authn import throttle
 from idp.domain.sessions import live
-from idp.domain.tokens.ends import LOGOUT_TOPIC
+from idp.domain.tokens import seen
 from idp.edges.oidc.backchannel import OidcLogoutCutter
+from idp.edges.saml.cutter import SamlLogoutCutter
 from idp.ledgers.audit import anchors
 from idp.ledgers.audit import log as audit
 from idp.ledgers.outbox import queue
@@ -34,6 +35,7 @@ from idp.lifecycle.oversight import erase, retention
 from idp.lifecycle.revocation import record
 from idp.lifecycle.revocation.cascade import TOPIC as CUT_TOPIC
 from idp.lifecycle.revocation.cutter import CutOrder, Cutter, Outcome
+from idp.lifecycle.revocation.words import CutKind
 from idp.lifecycle.schedule import due
 from idp.services import Services
 
@@ -53,8 +55,10 @@ class Worker:
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._services: Services = app.extensions["sekisho"]
-        cutter: Cutter = OidcLogoutCutter(self._services)
-        self._cutters: dict[str, Cutter] = {CUT_TOPIC: cutter, LOGOUT_TOPIC: cutter}
+        self._cutters: dict[str, Cutter] = {
+            CutKind.OIDC_LOGOUT.value: OidcLogoutCutter(self._services),
+            CutKind.SAML_LOGOUT.value: SamlLogoutCutter(self._services),
+        }
         self._stopping = False
         self._busy: Counter[str] = Counter()
         #: destinations whose last call failed: one call at a time each, and half of all slots between them
@@ -228,7 +232,8 @@ class Worker:
     def _attempt(self, order: Order, attempt: CutOrder) -> Outcome:
         """No transaction is open here. A fault of ours is a retry with a name, and the log has the rest."""
         try:
-            return self._cutters[order.topic].cut(attempt)
+            # rows written before there was a second kind name none
+            return self._cutters[order.detail.get("kind", CutKind.OIDC_LOGOUT.value)].cut(attempt)
         except Exception:
             log.exception("cutter failed", extra={"delivery": str(order.id), "topic": order.topic})
             return Outcome("retry", "internal_error")
@@ -260,6 +265,7 @@ class Worker:
                 audit.flush_refusals(session, now=now)
                 throttle.sweep(session, now=now)
                 live.sweep_requests(session, now=now)
+                seen.sweep(session, now=now)
             due.run(give_up_after=settings.give_up_after, now=now)
             with transaction(reserved=True) as session:
                 stream.put(session, settings=settings, now=now)

@@ -21,13 +21,15 @@ from sqlalchemy import select
 
 from idp.core import clock, ids
 from idp.core.db import reading, transaction
-from idp.domain.applications import registry
+from idp.domain.applications import registry, saml
 from idp.domain.applications.registry import Registration
+from idp.domain.applications.saml import SpRegistration
 from idp.domain.authn import activation, second_factor
 from idp.domain.directory import people
 from idp.domain.directory.models import Account, Assignment, Store
 from idp.domain.directory.people import Place
 from idp.domain.directory.roles import ROLES, Power, Role
+from idp.edges.saml import metadata
 from idp.edges.web import seeds
 from idp.ledgers.audit.log import Actor
 from idp.services import Services
@@ -403,6 +405,27 @@ class World:
             slug,
             wish.auth_method,
         )
+
+    def service_provider(
+        self, peer: Any, *, grant_roles: tuple[Role, ...] = tuple(Role), functions: tuple[str, ...] = ("points.view", "points.adjust"),
+        company: str | None = None, **over: Any,
+    ) -> Any:  # fmt: skip
+        """Register a `tests.saml.ServiceProvider` by its own metadata; every role may use it. over: SpRegistration's."""
+        now = clock.now()
+        facts = metadata.read(peer.metadata(), now=now)
+        wish = SpRegistration(**{"name": f"{peer.slug} コンソール", "functions": functions, **over})
+        with self.app.app_context(), transaction() as session:
+            owner = people.get_company(session, company).id if company else None
+            application, _ = saml.add_service_provider(
+                session, wish, facts, slug=peer.slug, company_id=owner, loopback=True, actor=CLI, now=now
+            )
+            for role in grant_roles:
+                registry.grant(
+                    session, application, subject_kind="role", subject_id=None, role=role.value, functions=functions, company_id=None,
+                    actor=CLI, now=now,
+                )  # fmt: skip
+            peer.application_id = application.id
+        return peer
 
     def deliver(self) -> None:
         """Let the worker do everything that is due now, in this thread."""

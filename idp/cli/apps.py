@@ -95,11 +95,12 @@ def list_apps(*, as_json: bool) -> None:
             {
                 "slug": a.slug,
                 "name": a.name,
-                "client_id": p.client_id,
-                "told_of_logout": p.backchannel_logout_uri is not None,
+                "protocol": a.protocol,
+                "client_id": getattr(registry.party_of(session, a.id), "client_id", None),
+                "told_of_logout": told is not None,
                 "ended_at": a.ended_at,
             }
-            for a, p in registry.list_applications(session, None)
+            for a, told in registry.list_all(session, None)
         ]
         show(rows, as_json=as_json)
 
@@ -143,7 +144,7 @@ def show_app(slug: str, *, as_json: bool) -> None:
 def grant(slug: str, *, as_json: bool, **given: Any) -> None:
     """Say who may use an application, with which functions."""
     with product(), transaction() as session:
-        application, _ = registry.get_application(session, slug, None)
+        application = registry.find_application(session, slug, None)
         kind, subject_id, company_id = _subject(session, given)
         made = registry.grant(
             session, application, subject_kind=kind, subject_id=subject_id, role=given["role"], functions=given["functions"],
@@ -182,7 +183,7 @@ def remove(slug: str, grant_id: str | None, *, as_json: bool) -> None:
     with product() as flask:
         settings = flask.extensions["sekisho"].settings
         with transaction(reserved=True) as session:
-            application, _ = registry.get_application(session, slug, None)
+            application = registry.find_application(session, slug, None)
             locked = registry.lock_application(session, application.id)
             if grant_id is None:
                 went = registry.end_application(session, locked.id, actor=actor(), now=now)

@@ -34,6 +34,7 @@ def product(**over: Any) -> Iterator[Flask]:
     with app.app_context():
         try:
             app.extensions["sekisho"].signer.refresh(now=clock.now())
+            app.extensions["sekisho"].saml_keys.refresh(now=clock.now())
             yield app
         finally:
             for engine in db.engines.values():

@@ -18,6 +18,7 @@ from idp.core.db import db, reading, transaction
 from idp.core.keys import list_keys, make_first_keys
 from idp.core.migrate import is_current, upgrade
 from idp.core.settings import Settings
+from idp.domain.applications import saml as providers
 from idp.domain.authn import activation
 from idp.domain.authn.models import Activation
 from idp.domain.authn.passwords import Cost
@@ -139,6 +140,13 @@ def upgrade_command(*, as_json: bool) -> None:
         show({"current": is_current(db.engine)}, as_json=as_json)
 
 
+def _saml_findings() -> list[dict[str, Any]]:
+    """Service providers whose metadata or certificates end within a month, or wait for a decision (SA-15)."""
+    with reading() as session:
+        soon = providers.ending_soon(session, now=clock.now())
+    return [_finding(f"SAML {slug}", False, why) for slug, why in soon]  # noqa: FBT003 - a table of findings
+
+
 @click.command()
 @json_option
 def doctor(*, as_json: bool) -> None:
@@ -155,6 +163,14 @@ def doctor(*, as_json: bool) -> None:
         ]
         findings.append(_finding("signing keys", {k.alg for k in usable} >= {"ES256", "RS256"}, "run `sekisho init`"))
         findings += _log_findings(settings)
+        findings.append(
+            _finding(
+                "SAML key",
+                any(k.purpose == "saml" for k in usable),
+                "run `sekisho init`; without one no SAML application works",
+            )
+        )
+        findings += _saml_findings()
         findings.append(_hash_finding(settings))
         findings.append(
             _finding(

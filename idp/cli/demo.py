@@ -22,6 +22,7 @@ from typing import Any
 import click
 import pyotp
 
+from connectors.demo.coupons import saml as coupon_saml
 from idp.app import create_app, create_database_app
 from idp.cli.database import make_files, make_keys, prepare_database
 from idp.cli.seed import seed
@@ -55,7 +56,7 @@ def demo(port: int, data: Path | None, json_file: Path | None) -> None:
     """Set up and run a demonstration: SQLite, two companies, web, worker and console."""
     logs.configure(level="WARNING")
     folder = (data or PROJECT_ROOT / "var" / "demo").resolve()
-    _refuse_busy(port, port + 10)
+    _refuse_busy(port, port + 10, port + 11)
     environment = _environment(folder, port)
     world = prepare(folder, port, environment)
     if json_file is not None:
@@ -114,7 +115,12 @@ def prepare(folder: Path, port: int, environment: dict[str, str]) -> dict[str, A
     product = create_app(settings)
     with product.app_context():
         product.extensions["sekisho"].signer.refresh(now=now)
-        world = seed(product.extensions["sekisho"], console=f"http://localhost:{port + 10}", now=now)
+        coupons = f"http://localhost:{port + 11}"
+        key = coupon_saml.load_key(folder / "coupons" / "key.pem", now=now)
+        world = seed(
+            product.extensions["sekisho"], console=f"http://localhost:{port + 10}", coupons=coupons,
+            coupons_metadata=coupon_saml.metadata(coupons, key), now=now,
+        )  # fmt: skip
     world["console"]["session_secret"] = ids.new_secret()
     _write_private(file, world)
     return world
@@ -144,6 +150,11 @@ def _start(
         "worker": (["-m", "idp.cli", "worker"], environment),
         "console": (["-m", "connectors.demo.console"], for_console),
     }
+    if "coupons" in world:  # a data folder of an older version has none
+        for_coupons = {
+            "COUPONS_URL": world["coupons"]["url"], "COUPONS_IDP": world["issuer"], "COUPONS_FOLDER": str(folder / "coupons"),
+        }  # fmt: skip
+        commands["coupons"] = (["-m", "connectors.demo.coupons"], for_coupons)
     (folder / "logs").mkdir(exist_ok=True)
     started = {}
     for name, (arguments, extra) in commands.items():
@@ -158,7 +169,7 @@ def _start(
 
 def _wait_until_up(port: int, processes: dict[str, subprocess.Popen[bytes]]) -> None:
     deadline = time.monotonic() + START_S
-    for wanted in (port, port + 10):
+    for wanted in (port, port + 10, *([port + 11] if "coupons" in processes else [])):
         while not _answers(wanted):
             for name, process in processes.items():
                 if process.poll() is not None:
@@ -188,6 +199,7 @@ def _announce(world: dict[str, Any]) -> None:
         "",
         f"  関所 Sekisho         {world['issuer']}",
         f"  ポイント管理コンソール  {world['console']['url']}",
+        *([f"  販促・クーポン (SAML)  {world['coupons']['url']}"] if "coupons" in world else []),
         "",
         f"  {'だれ / who':<22}{'ログインID / login':<20}パスワード / password",
     ]

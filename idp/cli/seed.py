@@ -12,13 +12,15 @@ from sqlalchemy import select
 from idp.cli.common import actor
 from idp.core import ids
 from idp.core.db import reading, transaction
-from idp.domain.applications import registry
+from idp.domain.applications import registry, saml
 from idp.domain.applications.registry import Registration
+from idp.domain.applications.saml import SpRegistration
 from idp.domain.authn import activation, second_factor
 from idp.domain.directory import people
 from idp.domain.directory.models import Account, Company
 from idp.domain.directory.people import Place
 from idp.domain.directory.roles import ROLES, Power, Role
+from idp.edges.saml import metadata
 from idp.edges.web import seeds
 from idp.services import Services
 
@@ -29,6 +31,8 @@ STORES = {
     "AOBA": (("00123", "渋谷駅前店"), ("00124", "新宿南口店"), ("00125", "池袋東口店")),
     "HOSHI": (("0001", "梅田店"), ("0002", "三宮店")),
 }
+
+COUPON_FUNCTION = "coupons.publish"
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,15 @@ PEOPLE = (
 )
 
 
-def seed(services: Services, *, console: str, now: datetime) -> dict[str, Any]:
-    """Fill an empty installation. console: its address. Returns issuer, people with passwords, and the console's client."""
+def seed(services: Services, *, console: str, coupons: str, coupons_metadata: bytes, now: datetime) -> dict[str, Any]:
+    """Fill an empty installation. console, coupons: their addresses. Returns issuer, people with passwords, the console's
+    client, and the coupon console."""
     _places(now)
     logins = [_person(services, person, now=now) for person in PEOPLE]
     client = _console(services, console, now=now)
-    return {"issuer": services.settings.issuer, "people": logins, "console": client}
+    _coupons(services, coupons, coupons_metadata, now=now)
+    found = {"url": coupons, "slug": "coupons"}
+    return {"issuer": services.settings.issuer, "people": logins, "console": client, "coupons": found}
 
 
 def _places(now: datetime) -> None:
@@ -132,6 +139,33 @@ def _second_factor(services: Services, account_id: Any, *, now: datetime) -> str
             now=now,
         )  # fmt: skip
     return seed_text
+
+
+def _coupons(services: Services, url: str, document: bytes, *, now: datetime) -> None:
+    """Register the coupon console, a SAML service provider: managers may publish, staff may look."""
+    facts = metadata.read(document, now=now)
+    wish = SpRegistration(
+        name="販促・クーポン コンソール",
+        functions=(COUPON_FUNCTION,),
+        start_url=f"{url}/login",
+        honours_session_index=True,
+    )
+    with transaction() as session:
+        application, _ = saml.add_service_provider(
+            session,
+            wish,
+            facts,
+            slug="coupons",
+            company_id=None,
+            loopback=services.settings.issuer_is_loopback,
+            actor=actor(),
+            now=now,
+        )
+        for role, functions in ((Role.STORE_MANAGER, [COUPON_FUNCTION]), (Role.STAFF, []), (Role.HQ_ADMIN, [])):
+            registry.grant(
+                session, application, subject_kind="role", subject_id=None, role=role.value, functions=functions, company_id=None,
+                actor=actor(), now=now,
+            )  # fmt: skip
 
 
 def _console(services: Services, url: str, *, now: datetime) -> dict[str, Any]:

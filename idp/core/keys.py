@@ -24,6 +24,8 @@ from sqlalchemy import select, update
 from idp.core import ids, logkey
 from idp.core.db import change, reading, transaction
 from idp.core.keystore import PLATFORM, SigningKey
+from idp.core.saml_keys import PURPOSE as SAML
+from idp.core.saml_keys import make_saml_key
 from vault import Context, OpenEvent, Purpose, Sealed, Secret, Vault
 
 RSA_BITS = 3072
@@ -253,10 +255,14 @@ def make_first_keys(vault: Vault, *, now: datetime) -> list[Made]:
             )  # fmt: skip
     if (logkey.PURPOSE, "Ed25519") not in have:
         logkey.make(vault, now=now)
+    if (SAML, "RS256") not in have:
+        begun = make_saml_key(vault, not_before=now, now=now)
+        made.append(Made(begun.kid, begun.alg, begun.not_before))
     return made
 
 
 def list_keys() -> Iterable[SigningKey]:
-    """All keys that verify tokens, oldest first."""
+    """All keys that verify tokens or SAML messages, oldest first."""
     with reading() as session:
-        return session.scalars(select(SigningKey).where(SigningKey.purpose == "jwt").order_by(SigningKey.id)).all()
+        query = select(SigningKey).where(SigningKey.purpose.in_(("jwt", SAML))).order_by(SigningKey.id)
+        return session.scalars(query).all()

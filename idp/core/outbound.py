@@ -26,6 +26,8 @@ from idp.core.settings import Settings
 CONNECT_S = 5.0
 TOTAL_S = 10.0
 MAX_BODY = 64 * 1024
+#: of a document that is fetched because a person or a schedule asked for it
+MAX_DOCUMENT = 256 * 1024
 #: of a name with many addresses; its owner decides how many there are
 MAX_ADDRESSES = 4
 
@@ -71,6 +73,9 @@ class Outbound(Protocol):
 
     def post(self, url: str, body: bytes, *, headers: Mapping[str, str]) -> Answer:
         """Send; raises Refused or Unreachable. Any HTTP status is an Answer."""
+
+    def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Answer:
+        """Fetch a document of at most 256 KiB, such as metadata; otherwise like `post`."""
 
 
 @dataclass(frozen=True)
@@ -280,6 +285,13 @@ class HttpOutbound:
 
     def post(self, url: str, body: bytes, *, headers: Mapping[str, str]) -> Answer:
         """See `Outbound.post`. Redirects are answers like any other and are not followed (LO-08)."""
+        return self._exchange("POST", url, body, headers, MAX_BODY)
+
+    def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Answer:
+        """See `Outbound.get`."""
+        return self._exchange("GET", url, None, headers or {}, MAX_DOCUMENT)
+
+    def _exchange(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], limit: int) -> Answer:
         self.rules.judge_url(url)
         started = time.monotonic()
         deadline = started + self.total_s
@@ -290,13 +302,13 @@ class HttpOutbound:
                     ssl_context=self.tls, network_backend=_PinnedBackend(self.rules, deadline), retries=0
                 ) as pool,
                 pool.stream(
-                    "POST", url, headers=list(headers.items()), content=body, extensions={"timeout": timeouts}
+                    method, url, headers=list(headers.items()), content=body, extensions={"timeout": timeouts}
                 ) as response,
             ):
                 return Answer(
                     status=response.status,
                     headers={k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers},
-                    body=_read_capped(response.iter_stream()),
+                    body=_read_capped(response.iter_stream(), limit),
                     elapsed_ms=int((time.monotonic() - started) * 1000),
                 )
         except httpcore2.TimeoutException as error:
@@ -307,10 +319,10 @@ class HttpOutbound:
             raise Unreachable("protocol", type(error).__name__) from error
 
 
-def _read_capped(chunks: Iterable[bytes]) -> bytes:
+def _read_capped(chunks: Iterable[bytes], limit: int = MAX_BODY) -> bytes:
     body = bytearray()
     for chunk in chunks:
         body += chunk
-        if len(body) > MAX_BODY:
-            raise Unreachable("too_large", f"more than {MAX_BODY} bytes")
+        if len(body) > limit:
+            raise Unreachable("too_large", f"more than {limit} bytes")
     return bytes(body)

@@ -32,14 +32,17 @@ from idp.services import Services
 View = TypeVar("View", bound=Callable[..., Any])
 Answer = str | Response | WSGIResponse | tuple[Any, ...]
 
-LOGIN_COOKIE, PENDING_COOKIE, DEVICE_COOKIE, LANGUAGE_COOKIE = (
+LOGIN_COOKIE, PENDING_COOKIE, DEVICE_COOKIE, LANGUAGE_COOKIE, CHAIN_COOKIE = (
     "sekisho",
     "sekisho-2fa",
     "sekisho-device",
     "sekisho-lang",
+    "sekisho-chain",
 )
 #: endpoints that no cookie authenticates, or that store the request and answer 303 to GET (WB-01)
-CSRF_EXEMPT = {"oidc.token", "oidc.userinfo", "oidc.authorize", "oidc.end_session"}
+CSRF_EXEMPT = {
+    "oidc.token", "oidc.userinfo", "oidc.authorize", "oidc.end_session", "saml.sso", "saml.slo", "saml.soap",
+}  # fmt: skip
 #: the part of the content security policy that is the same for every answer
 POLICY = (
     "default-src 'none'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; "
@@ -54,6 +57,9 @@ EVERY_ANSWER = [
 ]
 #: pages a relying party may have opened as a popup, which must keep their opener (D17)
 OPENER_PAGES = {
+    "saml.sso",
+    "saml.slo",
+    "saml.chain",
     "oidc.authorize",
     "oidc.end_session",
     "login.login",

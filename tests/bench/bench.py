@@ -58,6 +58,8 @@ OPERATIONS = (
     Budget("refresh", "refresh, confidential client", 1300, 800),
     Budget("refresh_public", "refresh with rotation, public client", 1300, 800),
     Budget("code_flow", "code flow with an existing login (authorize + token)", 4500, 3300),
+    Budget("saml_both", "SAML SSO answer, Response and Assertion signed, RSA-3072 (our default)", 4200, 2600),
+    Budget("saml_one", "SAML SSO answer, one signature, RSA-3072 (the budget is for RSA-2048)", 2900, 1200),
     Budget("portal", "portal page with its live check"),
     Budget("login_page", "login page (form only)"),
     Budget("login", "password login (page + form)", 7000, 4000, hashed=True),

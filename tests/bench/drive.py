@@ -14,6 +14,7 @@ import secrets
 import socket
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -205,6 +206,29 @@ class Actor:
         """Who is behind this access token?"""
         bearer = {"Authorization": f"Bearer {self.tokens['web']['access_token']}"}
         self.expect(200, self.http.call("GET", "/oidc/userinfo", headers=bearer))
+
+    def saml(self, slug: str) -> None:
+        """An AuthnRequest by Redirect inside the login session, answered with a Response."""
+        party, moment = self.plan["providers"][slug], time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        request = (
+            f'<samlp:AuthnRequest xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" ID="_{secrets.token_hex(16)}" Version="2.0" '
+            f'IssueInstant="{moment}"><saml:Issuer xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion">{party}</saml:Issuer></samlp:AuthnRequest>'
+        ).encode()
+        engine = zlib.compressobj(6, zlib.DEFLATED, -15)
+        packed = base64.b64encode(engine.compress(request) + engine.flush()).decode()
+        page = self.http.call(
+            "GET", f"/saml/sso?{urlencode({'SAMLRequest': packed})}", headers={"Cookie": f"sekisho={self.cookie}"}
+        )
+        if b'name="SAMLResponse"' not in self.expect(200, page).body:
+            raise RuntimeError("no SAML answer")
+
+    def saml_both(self) -> None:
+        """Response and Assertion signed."""
+        self.saml("saml-both")
+
+    def saml_one(self) -> None:
+        """The Assertion signed alone."""
+        self.saml("saml-one")
 
     def portal(self) -> None:
         """The home page, with its live check."""

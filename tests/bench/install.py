@@ -29,18 +29,21 @@ from idp.core.db import db, reading, transaction
 from idp.core.keys import make_first_keys
 from idp.core.migrate import upgrade
 from idp.core.settings import Settings
-from idp.domain.applications import registry
+from idp.domain.applications import registry, saml
 from idp.domain.applications.registry import Registered, Registration
+from idp.domain.applications.saml import SpRegistration
 from idp.domain.authn import activation
 from idp.domain.directory import people
 from idp.domain.directory.people import Place
 from idp.domain.directory.roles import Power, Role
 from idp.domain.sessions.models import AppSession, LoginSession
 from idp.domain.tokens.models import TokenFamily
+from idp.edges.saml import metadata
 from idp.ledgers.audit.log import Actor
 from idp.ledgers.outbox.models import OutboxRow
 from idp.services import build_services
 from tests.postgres import PostgresServer
+from tests.saml import ServiceProvider
 
 CLI = Actor("cli")
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,6 +132,10 @@ class Installation:
                 },
             }
             app_ids = [app.application.id for app in apps]
+            self.plan["providers"] = {
+                slug: self._provider(session, slug, sign=sign, now=now)
+                for slug, sign in (("saml-both", "both"), ("saml-one", "assertion"))
+            }
         names = [f"d{n:03}" for n in range(drivers)] + [f"c{n:03}" for n in range(crowd)]
         with transaction() as session:
             for name in names:
@@ -159,6 +166,21 @@ class Installation:
             company_id=None, actor=CLI, now=now,
         )  # fmt: skip
         return made
+
+    @staticmethod
+    def _provider(session: Session, slug: str, *, sign: str, now: datetime) -> str:
+        """A SAML service provider that does not sign its requests. Returns its entityID."""
+        peer = ServiceProvider(slug, soap=False)
+        facts = metadata.read(peer.metadata(), now=now)
+        wish = SpRegistration(name=slug, sign=sign, functions=("points.view",))
+        application, _ = saml.add_service_provider(
+            session, wish, facts, slug=slug, company_id=None, loopback=True, actor=CLI, now=now
+        )
+        registry.grant(
+            session, application, subject_kind="role", subject_id=None, role=Role.STAFF.value, functions=wish.functions,
+            company_id=None, actor=CLI, now=now,
+        )  # fmt: skip
+        return peer.entity_id
 
     @staticmethod
     def _person(session: Session, name: str, role: Role, verifier: str | None, *, now: datetime) -> uuid.UUID:

@@ -81,6 +81,10 @@ class Deadly:
         """As the real one."""
         self._inner.check(url)
 
+    def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Answer:
+        """As the real one: nothing that is killed here fetches a document."""
+        return self._inner.get(url, headers=headers)
+
     def post(self, url: str, body: bytes, *, headers: Mapping[str, str]) -> Answer:
         """As the real one, between two steps."""
         self._steps("token minted")
@@ -140,6 +144,7 @@ def prepare(url: str, folder: str) -> tuple[Flask, Steps]:
     app = create_app(settings, outbound=Deadly(HttpOutbound(Rules.from_settings(settings)), steps))
     with app.app_context():
         app.extensions["sekisho"].signer.refresh(now=clock.now())
+        app.extensions["sekisho"].saml_keys.refresh(now=clock.now())
     dispose(app)
     steps.watch(app)
     return app, steps

@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 import time_machine
 from flask import Flask
+from lxml import etree
 from sqlalchemy import event, func, select
 
 from idp.app import create_app
@@ -43,11 +44,13 @@ from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
 from idp.lifecycle.revocation.receipt import line_of
 from idp.lifecycle.revocation.words import Door, Reason, Scope
 from tests import postgres
-from tests.actors import CLI, World
+from tests.actors import CLI, RelyingParty, World
 from tests.conftest import Database, _fill, _pepper, dispose, settings_for
 from tests.crash.conftest import Condemned
 from tests.fakes.lives import cut, furnish
-from tests.fakes.rp import Peer, hang, ok
+from tests.fakes.rp import Handler, Peer, Received, hang, ok
+from tests.saml import NS
+from tests.saml import ServiceProvider as Coupon
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,10 +76,10 @@ SEAL = (
 DELIVER = {
     "PRAGMA query_only=ON": "K7", "PRAGMA query_only=OFF": "K7", "BEGIN": "K7", "BEGIN IMMEDIATE": "K7", "SELECT signing_key": "K7",
     "SELECT outbox": "K7", "UPDATE outbox": "K7", "UPDATE cut": "K7", "COMMIT": "K7", "committed": "K7",
-    "SELECT app_session": "K8", "SELECT relying_party": "K8", "SELECT account": "K8", "token minted": "K8",
+    "SELECT app_session": "K8", "SELECT relying_party": "K8", "SELECT service_provider": "K8", "SELECT saml_subject": "K8", "SELECT account": "K8", "token minted": "K8",
     "answered": "K10", "SELECT evidence": "K10", "INSERT evidence": "K10", "INSERT audit_event": "K10", "SELECT cut": "K10", "SELECT revocation": "K10", "UPDATE revocation": "K10",
     **dict.fromkeys(SEAL, "K13"),
-    "SELECT refusal_count": "K11", "DELETE throttle": "K11", "DELETE pending_request": "K11", "SELECT assignment": "K11",
+    "SELECT refusal_count": "K11", "DELETE throttle": "K11", "DELETE pending_request": "K11", "DELETE seen_message": "K11", "SELECT assignment": "K11",
 }  # fmt: skip
 
 
@@ -105,17 +108,27 @@ class Found:
 
 
 class Scene:
-    """An installation with two relying parties that are told and one that cannot be, and people with one of everything."""
+    """An installation with a relying party and a service provider that are told, a relying party that cannot be, and people
+    with one of everything."""
 
     def __init__(self, world: World, peer: Peer) -> None:
         self.world, self.peer = world, peer
         self._count = 0
         told = {"backchannel_logout_uri": peer.url, "grant_roles": ()}
-        self.apps = [world.application("points", **told), world.application("stock", **told),
+        self.saml = Coupon("coupon", base=peer.url.removesuffix("/backchannel"))
+        peer.behaviour = self.honest
+        self.apps = [world.application("points", **told), world.service_provider(self.saml, grant_roles=()),
                      world.application("till", backchannel_logout_uri=None, session_life_s=600, grant_roles=())]  # fmt: skip
 
+    def honest(self, handler: Handler, call: Received) -> None:
+        """Both peers, as they ought to be: 200 to a logout token, a signed Success to a LogoutRequest by SOAP."""
+        if b"LogoutRequest" in call.body:
+            handler.answer(200, self.saml.honest(call.body), Content_Type="text/xml")
+        else:
+            ok(handler, call)
+
     def person(self) -> uuid.UUID:
-        """Somebody with a login session, and three app sessions, codes and families."""
+        """Somebody with a login session, and three app sessions, two codes and families."""
         self._count += 1
         return furnish(self.world, self.apps, f"{self._count:05d}")
 
@@ -230,7 +243,7 @@ def test_RE_30_RE_01_killed_at_every_step_of_a_revocation(
     scene.finish()
     for at, (person, _) in people_killed.items():
         assert scene.deliveries(person) == [("done", "done", "acknowledged", 1, 1)] * 2, at
-    subs = Counter(_sub(call.token) for call in scene.peer.calls)
+    subs = Counter(_message(call)[0] for call in scene.peer.calls)
     assert len(subs) == len(people_killed) + 1
     assert set(subs.values()) == {2}, "one call for each destination, and nobody died after the bytes left"
 
@@ -260,7 +273,9 @@ def test_RE_30_RE_02_killed_at_every_step_of_a_delivery(scene: Scene, condemned:
         scene.finish()
         assert scene.deliveries(person) == [("done", "done", "acknowledged", 1, 1)] * 2, (at, reached[-1])
         assert 2 <= len(scene.peer.calls) <= 3, (at, reached[-1])
-        assert len({call.token for call in scene.peer.calls}) == len(scene.peer.calls), "a token was sent twice"
+        assert len({_message(call)[1] for call in scene.peer.calls}) == len(scene.peer.calls), (
+            "a message was sent twice"
+        )
 
 
 def test_RE_30_killed_while_the_peer_thinks(scene: Scene, condemned: Condemned) -> None:
@@ -273,7 +288,7 @@ def test_RE_30_killed_while_the_peer_thinks(scene: Scene, condemned: Condemned) 
     scene.peer.wait_for_calls(1)
     os.kill(pid, signal.SIGKILL)
     condemned.ended()
-    scene.peer.behaviour = ok
+    scene.peer.behaviour = scene.honest
     assert "cutting" in {line for _, _, line, _, _ in scene.deliveries(person)}
     assert scene.receipt(number).verdict.word == "waiting"
     held = len([1 for outbox, *_ in scene.deliveries(person) if outbox == "leased"])
@@ -283,13 +298,13 @@ def test_RE_30_killed_while_the_peer_thinks(scene: Scene, condemned: Condemned) 
     )
     scene.finish()
     assert scene.deliveries(person) == [("done", "done", "acknowledged", 1, 1)] * 2
-    assert len({call.token for call in scene.peer.calls}) == len(scene.peer.calls) == 3
+    assert len({_message(call)[1] for call in scene.peer.calls}) == len(scene.peer.calls) == 3
 
 
 def test_RE_44_sigterm_twice_drains(scene: Scene, condemned: Condemned) -> None:
     """A worker told to stop, twice, takes nothing new, finishes what it began, stores it, and exits with 0."""
     scene.revoke(scene.person())
-    scene.peer.behaviour = lambda handler, call: (handler.peer.closing.wait(0.6), ok(handler, call))[1]
+    scene.peer.behaviour = lambda handler, call: (handler.peer.closing.wait(0.6), scene.honest(handler, call))[1]
     pid = condemned.begin("work")
     scene.peer.wait_for_calls(2)
     later = scene.person()
@@ -367,7 +382,10 @@ def test_RE_30_RE_40_immediate_stop_of_the_database_server(tmp_path: Path) -> No
         dispose(app)
 
 
-def _sub(token: str) -> str:
-    from tests.actors import RelyingParty
-
-    return str(RelyingParty.claims(token)["sub"])
+def _message(call: Received) -> tuple[str, str]:
+    """Whom a call is about, and the ID that no second call may have."""
+    if b"LogoutRequest" in call.body:
+        request = etree.fromstring(call.body).find("soap:Body/samlp:LogoutRequest", NS)
+        return request.findtext("saml:NameID", namespaces=NS), request.get("ID")
+    claims = RelyingParty.claims(call.token)
+    return str(claims["sub"]), str(claims["jti"])

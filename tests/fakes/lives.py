@@ -11,23 +11,26 @@ from datetime import timedelta
 
 from idp.core import clock
 from idp.core.db import transaction
+from idp.domain.applications.saml import FORMATS
 from idp.domain.directory import people
 from idp.domain.directory.people import Place
 from idp.domain.directory.roles import Power, Role
 from idp.domain.sessions import live
-from idp.domain.sessions.live import Opening
+from idp.domain.sessions.live import Opening, SamlName
 from idp.domain.tokens import grants
 from idp.domain.tokens.grants import CodeRequest, Grant
 from idp.lifecycle.revocation import cascade
 from idp.lifecycle.revocation.cascade import Order, Target
 from idp.lifecycle.revocation.words import Door, Reason, Scope
 from tests.actors import CLI, RelyingParty, World
+from tests.saml import ServiceProvider
 
 AAL1 = "urn:sekisho:aal1"
 
 
-def furnish(world: World, parties: Sequence[RelyingParty], number: str) -> uuid.UUID:
-    """Somebody with a login session, and at each relying party an app session, a code and a family. Returns the account."""
+def furnish(world: World, parties: Sequence[RelyingParty | ServiceProvider], number: str) -> uuid.UUID:
+    """Somebody with a login session, and at each relying party an app session, a code and a family,
+    at each service provider an app session. Returns the account."""
     now = clock.now()
     with world.app.app_context(), transaction() as session:
         company = people.get_company(session, "AOBA")
@@ -42,6 +45,10 @@ def furnish(world: World, parties: Sequence[RelyingParty], number: str) -> uuid.
         login = live.look(session, cookie or "", now=now)
         assert login is not None
         for party in parties:
+            if isinstance(party, ServiceProvider):
+                name = SamlName(account.subject, FORMATS["persistent"], now + timedelta(hours=12))
+                live.open_app_session(session, login, party.application_id, now=now, name=name)
+                continue
             opened = live.open_app_session(session, login, party.application_id, now=now)
             wish = CodeRequest("https://x.example/callback", None, None, "openid", {})
             grants.issue_code(

@@ -66,6 +66,10 @@ class RecordingOutbound:
         self.calls.append(call)
         return self.behaviours.get(url, ok)(call)
 
+    def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Answer:
+        """Record with an empty body, then behave."""
+        return self.post(url, b"", headers=headers or {})
+
     def to(self, url: str) -> list[Call]:
         """The calls to one address."""
         return [call for call in self.calls if call.url == url]

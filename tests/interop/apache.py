@@ -1,4 +1,4 @@
-"""Debian's Apache with `mod_auth_openidc`, unmodified: a configuration of our own in a folder of its own, on loopback.
+"""Debian's Apache, unmodified: a configuration of our own in a folder of its own, on loopback; and one with `mod_auth_openidc`.
 
 Its cookies carry the port in their names: all servers of a test are `localhost`, and browsers do not tell ports apart.
 """
@@ -10,6 +10,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -19,16 +20,16 @@ from tests.interop.installation import RegisteredClient
 from tests.interop.processes import free_port, stop, wait_for
 
 MODULES = Path("/usr/lib/apache2/modules")
-WANTED = ("mpm_event", "authn_core", "authz_core", "authz_user", "mime", "dir", "include", "auth_openidc")
+WANTED = ("mpm_event", "authn_core", "authz_core", "authz_user", "mime", "dir", "include")
 CHILDREN = "www-data"
 
-CONFIG = """\
+SERVER = """\
 ServerRoot {folder}
 PidFile {folder}/httpd.pid
 DefaultRuntimeDir {folder}
 Mutex file:{folder} default
 ErrorLog {folder}/error.log
-LogLevel warn auth_openidc:debug
+LogLevel warn
 LogFormat "%m %U%q %>s" short
 CustomLog {folder}/access.log short
 {load}
@@ -46,7 +47,14 @@ TypesConfig /dev/null
 AddType text/html .shtml
 AddOutputFilter INCLUDES .shtml
 DirectoryIndex index.shtml
+<Directory {folder}/pages>
+  Options +Includes
+  Require all granted
+</Directory>
+"""
 
+OPENID = """\
+LogLevel warn auth_openidc:debug
 OIDCProviderMetadataURL {issuer}/.well-known/openid-configuration
 OIDCClientID {client_id}
 OIDCClientSecret {secret}
@@ -62,11 +70,6 @@ OIDCCacheType shm
 OIDCCookie session-{port}
 OIDCStateCookiePrefix state-{port}-
 OIDCCryptoPassphrase {passphrase}
-
-<Directory {folder}/pages>
-  Options +Includes
-  Require all granted
-</Directory>
 <Location /protected>
   AuthType openid-connect
   Require valid-user
@@ -79,21 +82,24 @@ OIDCCryptoPassphrase {passphrase}
 </Location>
 """
 
-PAGE = "".join(
-    f'{name}=<!--#echo encoding="none" var="{variable}" -->\n'
-    for name, variable in {
-        "user": "REMOTE_USER", "sub": "OIDC_CLAIM_sub", "name": "OIDC_CLAIM_name", "functions": "OIDC_CLAIM_functions",
-        "company": "OIDC_CLAIM_company", "stores": "OIDC_CLAIM_stores", "sid": "OIDC_CLAIM_sid", "access_token": "OIDC_access_token",
-    }.items()
-)  # fmt: skip
+
+def page(variables: Mapping[str, str]) -> str:
+    """A page that shows environment variables. variables: name of the line → variable."""
+    return "".join(f'{name}=<!--#echo encoding="none" var="{var}" -->\n' for name, var in variables.items())
 
 
-def why_not() -> str | None:
-    """The reason to skip, or None when Apache and the module are here."""
+PAGE = page({
+    "user": "REMOTE_USER", "sub": "OIDC_CLAIM_sub", "name": "OIDC_CLAIM_name", "functions": "OIDC_CLAIM_functions",
+    "company": "OIDC_CLAIM_company", "stores": "OIDC_CLAIM_stores", "sid": "OIDC_CLAIM_sid", "access_token": "OIDC_access_token",
+})  # fmt: skip
+
+
+def why_not(module: str = "auth_openidc", package: str = "libapache2-mod-auth-openidc") -> str | None:
+    """The reason to skip, or None when Apache and this module are here."""
     if not _program():
         return "no Apache found (Debian: apache2)"
-    if not (MODULES / "mod_auth_openidc.so").exists():
-        return "no mod_auth_openidc found (Debian: libapache2-mod-auth-openidc)"
+    if not (MODULES / f"mod_{module}.so").exists():
+        return f"no mod_{module} found (Debian: {package})"
     return None
 
 
@@ -101,8 +107,8 @@ def _program() -> str | None:
     return shutil.which("apache2", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
-class Apache:
-    """One server. Its addresses are known before it starts, because the client is registered with them."""
+class Httpd:
+    """One server. Its address is known before it starts, because somebody is told of it first."""
 
     def __init__(self) -> None:
         # not pytest's folder: as root, Apache's children run as another user and could not reach it
@@ -110,9 +116,6 @@ class Apache:
         Path(self.folder).chmod(0o755)
         self.port = free_port()
         self.origin = f"http://localhost:{self.port}"
-        self.page = f"{self.origin}/protected/"
-        self.redirect_uri = f"{self.origin}/protected/redirect_uri"
-        self.backchannel_uri = f"{self.redirect_uri}?logout=backchannel"
         self.bye = f"{self.origin}/bye.html"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -122,38 +125,36 @@ class Apache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self, issuer: str, client: RegisteredClient, *, alg: str) -> None:
-        """Write configuration and pages, start, wait until it answers."""
-        self._write(issuer, client, alg)
+    def launch(self, modules: Sequence[str], config: str, pages: Mapping[str, str]) -> None:
+        """Write configuration and pages, and start. config: what follows on the server's own; pages: by their paths."""
+        root = os.geteuid() == 0
+        children = f"User {CHILDREN}\nGroup {CHILDREN}" if root else ""
+        load = "\n".join(f"LoadModule {one}_module {MODULES}/mod_{one}.so" for one in (*WANTED, *modules))
+        load = load.replace("LoadModule shib_module", "LoadModule mod_shib")  # it is named so
+        server = SERVER.format(folder=self.folder, load=load, children=children, port=self.port)
+        file = Path(self.folder, "httpd.conf")
+        file.touch(mode=0o600)
+        file.write_text(server + config, encoding="utf-8")
+        self._write(pages)
         program = _program()
         assert program is not None
         with Path(self.folder, "out.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program, "-f", f"{self.folder}/httpd.conf", "-DFOREGROUND"], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log,
+                [program, "-f", str(file), "-DFOREGROUND"], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TMPDIR": self.folder}, start_new_session=True,
             )  # fmt: skip
-        wait_for("Apache", self._is_up, within_s=15, failed=self.log)
 
-    def _write(self, issuer: str, client: RegisteredClient, alg: str) -> None:
-        root = os.geteuid() == 0
-        children = f"User {CHILDREN}\nGroup {CHILDREN}" if root else ""
-        load = "\n".join(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in WANTED)
-        config = Path(self.folder, "httpd.conf")
-        config.touch(mode=0o600)
-        config.write_text(
-            CONFIG.format(
-                folder=self.folder, load=load, children=children, port=self.port, issuer=issuer, client_id=client.client_id,
-                secret=client.secret, redirect_uri=self.redirect_uri, alg=alg, passphrase=secrets.token_hex(16),
-            ),
-            encoding="utf-8",
-        )  # fmt: skip
-        pages = Path(self.folder, "pages")
-        for place in ("protected", "protected/view", "protected/adjust"):
-            (pages / place).mkdir(parents=True)
-            (pages / place / "index.shtml").write_text(PAGE, encoding="utf-8")
-        (pages / "bye.html").write_text("bye\n", encoding="utf-8")
-        for path in (pages, *pages.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+    def _write(self, pages: Mapping[str, str]) -> None:
+        folder = Path(self.folder, "pages")
+        for path, text in {"bye.html": "bye\n", **pages}.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+        for made in (folder, *folder.rglob("*")):
+            made.chmod(0o755 if made.is_dir() else 0o644)
+
+    def ready(self) -> None:
+        """Wait until it answers."""
+        wait_for("Apache", self._is_up, within_s=15, failed=self.log)
 
     def _is_up(self) -> bool:
         assert self._process is not None
@@ -172,12 +173,31 @@ class Apache:
 
     def log(self) -> str:
         """What it and its module wrote."""
-        names = ("out.log", "error.log", "access.log")
         return "\n".join(
-            Path(self.folder, n).read_text(errors="replace")[-6000:] for n in names if Path(self.folder, n).exists()
+            f"--- {f.name}\n{f.read_text(errors='replace')[-6000:]}" for f in sorted(Path(self.folder).glob("*.log"))
         )
 
     def answers(self, request: str) -> list[int]:
         """The statuses of all requests so far whose method, path and query are these."""
         lines = Path(self.folder, "access.log").read_text(encoding="utf-8").splitlines()
         return [int(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == request]
+
+
+class Apache(Httpd):
+    """One server that is a relying party of OpenID Connect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.page = f"{self.origin}/protected/"
+        self.redirect_uri = f"{self.origin}/protected/redirect_uri"
+        self.backchannel_uri = f"{self.redirect_uri}?logout=backchannel"
+
+    def start(self, issuer: str, client: RegisteredClient, *, alg: str) -> None:
+        """Configure, start, wait until it answers."""
+        config = OPENID.format(
+            port=self.port, issuer=issuer, client_id=client.client_id, secret=client.secret, redirect_uri=self.redirect_uri, alg=alg,
+            passphrase=secrets.token_hex(16),
+        )  # fmt: skip
+        places = ("protected", "protected/view", "protected/adjust")
+        self.launch(["auth_openidc"], config, {f"{place}/index.shtml": PAGE for place in places})
+        self.ready()

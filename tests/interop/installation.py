@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 import httpx2
@@ -148,6 +148,13 @@ class Installation:
         assert {one["issuer"] for one in made} == {self.issuer}
         return {one["slug"]: RegisteredClient(one["slug"], one["client_id"], one["client_secret"]) for one in made}
 
+    def add_saml(self, slug: str, metadata: Path, *options: str) -> dict[str, Any]:
+        """A service provider that all staff may use, with one of its two functions. Returns what `app add-saml` printed."""
+        functions = ("--function", "points.view", "--function", "points.adjust")
+        made = self.command("app", "add-saml", slug, named(slug), "--metadata", str(metadata), *functions, *options)
+        self.command("app", "grant", slug, "--role", "staff", "--function", "points.view")
+        return cast("dict[str, Any]", made)
+
     def revoke(self, person: Someone) -> str:
         """Stop everything that this person has, as somebody with a shell on the server does. Returns the receipt's number."""
         done = subprocess.run(
@@ -158,10 +165,10 @@ class Installation:
         number: str = json.loads(done.stdout)["receipt"]
         return number
 
-    def logout_lines(self, number: str) -> dict[str, dict[str, Any]]:
+    def logout_lines(self, number: str, *kinds: str) -> dict[str, dict[str, Any]]:
         """Slug → the line of a receipt that says what became of the sessions inside that application."""
         receipt = self.command("receipt", "show", number, accept=(0, 3))
-        return {line["application"].split()[0]: line for line in receipt["lines"] if line["kind"] == "OIDC_LOGOUT"}
+        return {line["application"].split()[0]: line for line in receipt["lines"] if line["kind"] in kinds}
 
 
 def named(slug: str) -> str:

@@ -19,17 +19,26 @@ STOP_S, ANSWER_S = 15.0, 60.0
 T = TypeVar("T")
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that nobody listens on at this moment, below those that the system gives to outgoing connections."""
+    """A port that nobody listens on at this moment, below those that the system gives to outgoing connections.
+
+    None is given twice: a server that starts later would find its port taken, and its test would talk to another.
+    """
     while True:
         port = random.randrange(20_000, 32_000)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        _given.add(port)
+        return port
 
 
 def wait_for(what: str, ask: Callable[[], T | None], *, within_s: float, failed: Callable[[], str] = str) -> T:

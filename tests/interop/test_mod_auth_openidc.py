@@ -148,7 +148,7 @@ def told_more(server: Apache, before: int) -> bool:
 
 def answered(installation: Installation, number: str) -> dict[str, dict[str, Any]] | None:
     """The lines of the receipt about the servers, when none of them is waiting any more."""
-    lines = installation.logout_lines(number)
+    lines = installation.logout_lines(number, "OIDC_LOGOUT")
     assert set(lines) == set(KINDS)
     return lines if not {line["state"] for line in lines.values()} & {"queued", "cutting"} else None
 

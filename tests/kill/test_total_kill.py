@@ -30,7 +30,7 @@ RECOVERY = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{4}(?:-[0-9A-HJKMNP-TV-Z]{4}){3}\b")
 KINDS: dict[str, tuple[str, ...] | str] = {
     "account": ("password and TOTP",),
     "activation": ("activation code", "reset code"),
-    "app_session": ("silent request",),
+    "app_session": ("silent request", "SAML sign-on"),
     "application": "not an artefact because it is what people enter; it ends through narrowing, not with a person",
     "assignment": ("silent request",),
     "audit_anchor": "not an artefact because it says where a copy of a checkpoint lies",
@@ -50,12 +50,15 @@ KINDS: dict[str, tuple[str, ...] | str] = {
     "login_session": ("login cookie", "cookie of the other device"),
     "outbox": "not an artefact because it is a delivery of ours, and must outlive the person",
     "pending_login": ("pending second factor",),
-    "pending_request": ("waiting request",),
+    "pending_request": ("waiting request", "waiting SAML request"),
     "refusal_count": "not an artefact because it is a counter",
     "region": "not an artefact because it is a place",
     "reinstatement": "not an artefact because it is a wish that two administrators decide, never the person",
     "relying_party": "not an artefact because its secret is the company's; whoever saw it gets a line to rotate it (RV-02)",
     "revocation": "not an artefact because it is the decision",
+    "saml_subject": ("SAML sign-on",),
+    "seen_message": "not an artefact because it is the memory of messages that came, so that none counts twice",
+    "service_provider": "not an artefact because it is what people enter, the SAML side of an application",
     "signing_key": "not an artefact because it is a key of ours",
     "store": "not an artefact because it is a shared row that people rest on",
     "throttle": "not an artefact because it is a counter",
@@ -77,6 +80,7 @@ CUTS: dict[CutKind, tuple[str, ...] | str] = {
     CutKind.TOKEN_FAMILY: ("refresh token, confidential", "refresh token, public", "refresh token, offline"),
     CutKind.ACCESS_TOKEN: ("access token",),
     CutKind.OIDC_LOGOUT: "not ours to present because it is the relying party's session, which it is told to end",
+    CutKind.SAML_LOGOUT: "not ours to present because it is the service provider's session, which it is told to end",
     CutKind.APPLICATION_LOGIN: "not ours to present because it is the application's session, and nobody can tell it",
     CutKind.CLIENT_SECRET: "not killed because it is the company's and goes on working: somebody rotates it (RV-02)",
 }
@@ -104,6 +108,7 @@ class Holder:
         self.verifier = arena.web.verifier
         stored = self.browser.http.post(arena.web.authorization_url().partition("?")[0], data=_wish(arena.web))
         self.waiting = stored.headers["location"]
+        self.saml_waiting = self.browser.http.post("/saml/sso", data=arena.saml.post_form()).headers["location"]
         self.pending = [arena.pending_login(self.person) for _ in range(2)]
         self.reset_code = arena.activation_code(self.person, "reset")
         self.activation_code = arena.activation_code(self.newcomer)
@@ -123,6 +128,8 @@ class Holder:
             "authorization code": lambda: accepted(a.web.redeem(self.code, code_verifier=self.verifier)),
             "silent request": lambda: bool(self.enter(prompt="none")),
             "waiting request": lambda: "code=" in self.open(self.waiting),
+            "SAML sign-on": lambda: self.signs_on(a.saml.redirect_url(IsPassive="true")),
+            "waiting SAML request": lambda: self.signs_on(self.saml_waiting),
             "reset code": lambda: a.code_works(self.reset_code),
             "activation code": lambda: a.code_works(self.activation_code),
             "pending second factor": lambda: self.finish(self.pending[0], "totp", self.person.code()),
@@ -137,6 +144,16 @@ class Holder:
             answer = copy.get(url, follow=False)
         assert answer.status_code < 500, answer.text[:500]
         return answer.headers.get("location", "")
+
+    def signs_on(self, url: str) -> bool:
+        """True when a SAML request of the browser with the login cookie is answered with an assertion."""
+        with Browser(self.arena.app) as copy:
+            copy.http.cookies.set("sekisho", self.browser.cookie, domain=COOKIE_HOST, path="/")
+            page = copy.get(url, follow=False)
+            assert page.status_code < 500, page.text[:500]
+            if "SAMLResponse" not in page.text:
+                return False
+            return self.arena.saml.take(page, copy).assertion is not None
 
     def enter(self, **extra: str) -> dict[str, Any]:
         """A new authorization with the login cookie: tokens, or nothing."""
@@ -253,7 +270,8 @@ def test_RV_20_application_scope_leaves_the_other_applications(arena: Arena) -> 
     holder.judge(
         dead={"refresh token, confidential", "access token", "authorization code", *BY_EPOCH},
         alive={
-            "login cookie", "refresh token, public", "refresh token, offline", "offline access token", *DEVICES, *WAYS_IN, *NEWCOMER,
+            "login cookie", "refresh token, public", "refresh token, offline", "offline access token", "SAML sign-on",
+            "waiting SAML request", *DEVICES, *WAYS_IN, *NEWCOMER,
         },
     )  # fmt: skip
 
@@ -265,7 +283,8 @@ def test_RV_20_login_session_scope_leaves_the_other_device(arena: Arena) -> None
     holder.judge(
         dead={
             "login cookie", "refresh token, confidential", "refresh token, public", "refresh token, offline", "access token",
-            "offline access token", "authorization code", "silent request", "waiting request", *BY_EPOCH,
+            "offline access token", "authorization code", "silent request", "waiting request", "SAML sign-on", "waiting SAML request",
+            *BY_EPOCH,
         },
         alive={*DEVICES, *WAYS_IN, *NEWCOMER},
     )  # fmt: skip

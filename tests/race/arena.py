@@ -27,6 +27,7 @@ from idp.domain.sessions.models import LoginSession
 from tests import postgres
 from tests.actors import CLI, Browser, Person, RelyingParty, World, receipt_number
 from tests.race.puppets import Stage
+from tests.saml import ServiceProvider
 
 PASSWORD = "quiet-river-under-seven-lanterns"
 #: the host of a cookie that a browser keeps for `localhost`
@@ -57,7 +58,7 @@ class Admin:
 
 @dataclass
 class Arena:
-    """The product, two administrators, and the kinds of relying party that refresh differently."""
+    """The product, two administrators, and the kinds of relying party that refresh differently, a service provider."""
 
     app: Flask
     engine: str
@@ -67,6 +68,7 @@ class Arena:
     admins: tuple[Admin, ...] = ()
     web: RelyingParty = field(init=False)
     native: RelyingParty = field(init=False)
+    saml: ServiceProvider = field(init=False)
     offline: RelyingParty = field(init=False)
     _numbers: Any = field(default_factory=lambda: itertools.count(1000))
 
@@ -78,6 +80,7 @@ class Arena:
             "native", auth_method="none", redirect_uris=("https://native.example/callback",)
         )
         self.offline = self.world.application("offline", offline_allowed=True)
+        self.saml = self.world.service_provider(ServiceProvider("coupon"))
         self.admins = (Admin(self, "hq1"), Admin(self, "hq2"))
 
     # --- people ----------------------------------------------------------------------------------------------------

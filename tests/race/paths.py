@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 
 import httpx2
 import pyotp
+from sqlalchemy import select
 
 from idp.core import clock
 from idp.core.errors import Conflict
 from idp.domain.authn.login import AAL2
 from idp.domain.directory.models import Account
 from idp.domain.directory.roles import Role
+from idp.domain.sessions.models import AppSession
 from tests.actors import Browser, Person, RelyingParty
 from tests.race.arena import Arena, accepted, assignment_is_live, offline_tokens
 
@@ -275,6 +277,33 @@ class RefreshOffline(RefreshPublic):
         self.before = offline_tokens(self.arena, self.log_in())
 
 
+class SamlSignOn(Scene):
+    """GET /saml/sso: the gate is the login session; what is issued is an assertion, and our ledger row of it."""
+
+    marker = "INSERT INTO app_session"
+    scopes = EVERYWHERE
+    reentry = ("application", "assignment")
+
+    def prepare(self) -> None:
+        self.party = self.arena.saml  # type: ignore[assignment]
+        self.log_in()
+        self.url = self.arena.saml.redirect_url()
+
+    def issue(self) -> httpx2.Response:
+        assert self.browser is not None
+        return self.browser.get(self.url, follow=False)
+
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        if answer is None or answer.status_code != 200 or "SAMLResponse" not in answer.text or self.browser is None:
+            return []
+        said = self.arena.saml.take(answer, self.browser)
+        rows = self.arena.world.rows(select(AppSession.ended_at).where(AppSession.sid == said.session_index))
+        assert len(rows) == 1, "an assertion without a ledger row"
+        if rows[0].ended_at is not None:
+            return []  # it was sent before the cut, is in the ledger, and its service provider is being told
+        return ["code", *(["claims of the ended store"] if "S1" in said.attributes["stores"] else [])]
+
+
 class StepUp(Scene):
     """POST /login/step-up: the same login session gets a new cookie, by UPDATE in place (AC-40)."""
 
@@ -310,6 +339,6 @@ class EnrolTotp(StepUp):
 
 
 PATHS: tuple[type[Scene], ...] = (
-    LoginByPassword, LoginByTotp, Activate, ResetCode, AddAssignment, Authorize, Redeem, RefreshPublic, RefreshOffline, StepUp, EnrolTotp,
+    LoginByPassword, LoginByTotp, Activate, ResetCode, AddAssignment, Authorize, Redeem, RefreshPublic, RefreshOffline, SamlSignOn, StepUp, EnrolTotp,
 )  # fmt: skip
 PAIRS = [(path, scope) for path in PATHS for scope in path.scopes]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from idp.core import ids
@@ -17,7 +17,7 @@ from idp.core.db import change, claim
 from idp.core.errors import Conflict, Invalid, NotFound
 from idp.domain.applications import decide as gate
 from idp.domain.applications.decide import ApplicationFacts
-from idp.domain.applications.models import Application, Entitlement, RelyingParty
+from idp.domain.applications.models import Application, Entitlement, RelyingParty, ServiceProvider
 from idp.domain.directory.models import Account, Company, Region, Store
 from idp.domain.directory.people import clean_name
 from idp.domain.directory.roles import ROLES, Power, Reach
@@ -72,10 +72,10 @@ def check_registration(wish: Registration, *, loopback: bool) -> None:
     for uri in wish.redirect_uris:
         _check_redirect(uri, loopback=loopback, native=native)
     for uri in wish.post_logout_redirect_uris:
-        _check_web_uri(uri, "post_logout_redirect_uris", loopback=loopback)
+        check_web_uri(uri, "post_logout_redirect_uris", loopback=loopback)
     for field in ("backchannel_logout_uri", "initiate_login_uri"):
         if value := getattr(wish, field):
-            _check_web_uri(value, field, loopback=loopback)
+            check_web_uri(value, field, loopback=loopback)
     for name in wish.functions:
         if not FUNCTION.fullmatch(name):
             raise Invalid("機能の名前は points.adjust のように、英小文字を . でつないでください。", field="functions")
@@ -108,7 +108,8 @@ def _uri_parts(uri: str, field: str) -> tuple[str, str]:
     return parts.scheme, parts.hostname or ""
 
 
-def _check_web_uri(uri: str, field: str, *, loopback: bool) -> None:
+def check_web_uri(uri: str, field: str, *, loopback: bool) -> None:
+    """An https address, or an http one on loopback while the issuer is there too. Raises Invalid."""
     scheme, host = _uri_parts(uri, field)
     if scheme == "https" and host:
         return
@@ -125,7 +126,7 @@ def _check_redirect(uri: str, *, loopback: bool, native: bool) -> None:
         if "." not in scheme:
             raise Invalid("アプリ専用の形式は jp.example.app: のように . を含めてください。", field="redirect_uris")
         return
-    _check_web_uri(uri, "redirect_uris", loopback=loopback)
+    check_web_uri(uri, "redirect_uris", loopback=loopback)
 
 
 def add_relying_party(
@@ -272,8 +273,28 @@ def _owner(session: Session, application_id: uuid.UUID) -> uuid.UUID | None:
     return session.scalar(select(Application.company_id).where(Application.id == application_id))
 
 
+def party_of(session: Session, application_id: uuid.UUID) -> RelyingParty | None:
+    """The OpenID Connect side of an application; None for a SAML one."""
+    return session.scalar(select(RelyingParty).where(RelyingParty.application_id == application_id))
+
+
+def list_all(session: Session, viewer: Viewer | None) -> Sequence[tuple[Application, str | None]]:
+    """Applications of both protocols that a viewer administers, each with the address that is told of a cut."""
+    told = func.coalesce(RelyingParty.backchannel_logout_uri, ServiceProvider.soap_logout_url)
+    query = (
+        select(Application, told)
+        .outerjoin(RelyingParty)
+        .outerjoin(ServiceProvider)
+        .order_by(Application.name, Application.id)
+        .limit(500)
+    )
+    if viewer is not None and not _is_operator(viewer):
+        query = query.where(or_(Application.company_id == viewer.company_id, Application.company_id.is_(None)))
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
 def list_applications(session: Session, viewer: Viewer | None) -> Sequence[tuple[Application, RelyingParty]]:
-    """Applications that a viewer administers: their company's own; all of them for the operator and the command line."""
+    """OpenID Connect applications that a viewer administers: their company's own; all of them for the operator and the command line."""
     query = select(Application, RelyingParty).join(RelyingParty).order_by(Application.name, Application.id).limit(500)
     if viewer is not None and not _is_operator(viewer):
         query = query.where(or_(Application.company_id == viewer.company_id, Application.company_id.is_(None)))
@@ -290,6 +311,17 @@ def may_change(viewer: Viewer, application: Application) -> bool:
     if _is_operator(viewer):
         return True
     return viewer.can(Power.MANAGE_APPLICATIONS) and application.company_id == viewer.company_id
+
+
+def find_application(session: Session, slug: str, viewer: Viewer | None) -> Application:
+    """One application of either protocol by slug, inside the viewer's scope. Raises NotFound."""
+    query = select(Application).where(Application.slug == slug)
+    if viewer is not None and not _is_operator(viewer):
+        query = query.where(or_(Application.company_id == viewer.company_id, Application.company_id.is_(None)))
+    found = session.scalar(query)
+    if found is None:
+        raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", f"application {slug[:64]}")
+    return found
 
 
 def get_application(session: Session, slug: str, viewer: Viewer | None) -> tuple[Application, RelyingParty]:
@@ -333,23 +365,29 @@ class Tile:
 def tiles(session: Session, account_id: uuid.UUID, company_id: uuid.UUID, *, now: datetime) -> list[Tile]:
     """What this person may open, decided by the same gate as an issuance. Assurance is asked for when opening."""
     rows = session.execute(
-        select(Application, RelyingParty.initiate_login_uri)
-        .join(RelyingParty)
+        select(
+            Application,
+            func.coalesce(RelyingParty.initiate_login_uri, ServiceProvider.start_url),
+            ServiceProvider.idp_initiated,
+        )
+        .outerjoin(RelyingParty)
+        .outerjoin(ServiceProvider)
         .where(
             Application.ended_at.is_(None), or_(Application.company_id.is_(None), Application.company_id == company_id)
         )
         .order_by(Application.name)
         .limit(200)
     ).all()
-    known = gate.load_facts_of(session, account_id, [application.id for application, _ in rows], now=now)
+    known = gate.load_facts_of(session, account_id, [row[0].id for row in rows], now=now)
     found = []
-    for application, uri in rows:
+    for application, uri, idp_initiated in rows:
         facts = known.get(application.id)
         if facts is None:
             continue
         verdict = gate.decide(facts_of(application), facts, acr=gate.ACR_ORDER[-1])
         if isinstance(verdict, gate.Allowed):
-            found.append(Tile(application, uri, verdict.functions))
+            start = f"/saml/start/{application.slug}" if idp_initiated and not uri else uri
+            found.append(Tile(application, start, verdict.functions))
     return found
 
 

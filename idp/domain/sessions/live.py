@@ -26,6 +26,8 @@ from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
 
 TOUCH_EVERY = timedelta(seconds=60)
+#: what the handle of a waiting SAML request begins with on our pages, so that they lead back to its own edge
+SAML_HANDLE = "saml-"
 
 
 def login_session_alive(now: Moment) -> tuple[ColumnElement[bool], ...]:
@@ -217,25 +219,43 @@ class Opened:
     sid: str
 
 
-def open_app_session(session: Session, live: LiveLogin, application_id: uuid.UUID, *, now: datetime) -> Opened:
-    """Open, or find again, the ledger row of one application inside a claimed login session (LO-02). One statement."""
+@dataclass(frozen=True)
+class SamlName:
+    """The NameID that a SAML answer carries, and the end of the session that it grants (SessionNotOnOrAfter)."""
+
+    value: str
+    format: str
+    ends_at: datetime
+
+
+def open_app_session(
+    session: Session, live: LiveLogin, application_id: uuid.UUID, *, now: datetime, name: SamlName | None = None
+) -> Opened:
+    """Open, or find again, the ledger row of one application inside a claimed login session (LO-02). One statement.
+
+    name: for a SAML answer; the row then says under which name and until when the service provider keeps its own session.
+    """
     row = {
         "id": ids.new_id(now), "created_at": now, "login_session_id": live.id, "application_id": application_id,
         "account_id": live.account_id, "company_id": live.company_id, "sid": ids.new_secret(), "sub": live.subject,
         "last_issued_at": now, "ends_at": live.ends_at,
     }  # fmt: skip
-    found = run(session, _open_app_session(session.get_bind().dialect.name), row).one()
+    if name is not None:
+        row |= {"sub": name.value, "name_id_format": name.format, "ends_at": name.ends_at}
+    statement = _open_app_session(session.get_bind().dialect.name, named=name is not None)
+    found = run(session, statement, row).one()
     return Opened(found.id, found.sid)
 
 
 @prepared
-def _open_app_session(dialect: str) -> Any:
+def _open_app_session(dialect: str, *, named: bool) -> Any:
     table = AppSession.__table__.c
-    statement = (sqlite if dialect == "sqlite" else postgresql).insert(AppSession.__table__)
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(AppSession)
+    again = ("last_issued_at", *(("sub", "name_id_format", "ends_at") if named else ()))
     return statement.on_conflict_do_update(
         index_elements=["login_session_id", "application_id"],
         index_where=text("ended_at IS NULL"),
-        set_={"last_issued_at": statement.excluded.last_issued_at},
+        set_={column: statement.excluded[column] for column in again},
     ).returning(table.id, table.sid)
 
 
@@ -243,7 +263,7 @@ def put_request(
     session: Session,
     *,
     protocol: str,
-    parameters: dict[str, str],
+    parameters: dict[str, Any],
     now: datetime,
     life: timedelta = timedelta(minutes=30),
 ) -> str:

@@ -60,6 +60,8 @@ class AppSession(Base):
     sid: Mapped[str] = mapped_column(String(64), unique=True)
     #: the subject as this relying party sees it; it outlives the account's erasure so that a logout can still name it
     sub: Mapped[str] = mapped_column(String(255))
+    #: SAML: the format of that name; the service provider is told to end exactly (name, format, `sid` as SessionIndex)
+    name_id_format: Mapped[str | None] = mapped_column(String(80))
     last_issued_at: Mapped[datetime]
     ends_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]

@@ -11,16 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Select, select, update
+from sqlalchemy import ColumnElement, Select, and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from idp.core.db import change
-from idp.domain.applications.models import RelyingParty
+from idp.domain.applications.models import RelyingParty, ServiceProvider
+from idp.domain.applications.saml import FORMATS
 from idp.domain.sessions.models import AppSession, LoginSession
 from idp.domain.tokens.models import AuthorizationCode, TokenFamily
 from idp.ledgers.outbox import queue
 
 LOGOUT_TOPIC = "logout"
+#: how a peer is told; the worker maps it to a cutter (`CutKind` has the same words)
+OIDC, SAML = "OIDC_LOGOUT", "SAML_LOGOUT"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Told:
 
     app_session_id: uuid.UUID
     application_id: uuid.UUID
+    kind: str = OIDC
 
 
 def end_login_sessions(session: Session, *which: ColumnElement[bool], reason: str, now: datetime) -> int:
@@ -116,13 +120,8 @@ def end_application_use(
     end_codes(session, AuthorizationCode.application_id == application_id, now=now)
     end_families(session, TokenFamily.application_id == application_id, reason=reason, now=now)
     found: dict[uuid.UUID, list[Told]] = {}
-    rows = session.execute(
-        select(AppSession.account_id, AppSession.id, AppSession.application_id)
-        .join(RelyingParty, RelyingParty.application_id == AppSession.application_id)
-        .where(mine, AppSession.ended_at == now, RelyingParty.backchannel_logout_uri.is_not(None))
-    )
-    for account_id, app_session_id, application in rows:
-        found.setdefault(account_id, []).append(Told(app_session_id, application))
+    for account_id, entry in _told(session, mine, AppSession.ended_at == now):
+        found.setdefault(account_id, []).append(entry)
     return found
 
 
@@ -146,13 +145,30 @@ def end_replayed_family(session: Session, family_id: uuid.UUID, *, reason: str, 
 
 
 def told(session: Session, *which: ColumnElement[bool]) -> Sequence[Told]:
-    """Those of these app sessions whose relying party has a logout endpoint."""
+    """Those of these app sessions whose application can be told: back-channel logout, or SAML logout by SOAP."""
+    return [entry for _, entry in _told(session, *which)]
+
+
+def _told(session: Session, *which: ColumnElement[bool]) -> list[tuple[uuid.UUID, Told]]:
     rows = session.execute(
-        select(AppSession.id, AppSession.application_id)
-        .join(RelyingParty, RelyingParty.application_id == AppSession.application_id)
-        .where(*which, RelyingParty.backchannel_logout_uri.is_not(None))
-    )
-    return [Told(row.id, row.application_id) for row in rows]
+        select(AppSession.account_id, AppSession.id, AppSession.application_id, ServiceProvider.id.label("saml"))
+        .outerjoin(RelyingParty, RelyingParty.application_id == AppSession.application_id)
+        .outerjoin(ServiceProvider, ServiceProvider.application_id == AppSession.application_id)
+        .where(
+            *which,
+            or_(
+                RelyingParty.backchannel_logout_uri.is_not(None), and_(ServiceProvider.soap_logout_url.is_not(None), ~shared_name())
+            ),
+        )
+    )  # fmt: skip
+    return [
+        (row.account_id, Told(row.id, row.application_id, OIDC if row.saml is None else SAML)) for row in rows
+    ]  # fmt: skip
+
+
+def shared_name() -> ColumnElement[bool]:
+    """The app session's name at the service provider is colleagues' too, and it cannot end one session of a name (SA-14)."""
+    return and_(AppSession.name_id_format == FORMATS["mapped"], ServiceProvider.honours_session_index.is_not(True))
 
 
 def _end_below(session: Session, app_sessions: Select[uuid.UUID], *, reason: str, now: datetime) -> None:
@@ -169,6 +185,6 @@ def tell(
     for app in told:
         queue.put(
             session, topic=LOGOUT_TOPIC, destination=str(app.application_id), dedup_key=f"logout:{app.app_session_id}", now=now,
-            give_up_after=give_up_after, application_id=str(app.application_id), account_id=str(account_id),
+            give_up_after=give_up_after, kind=app.kind, application_id=str(app.application_id), account_id=str(account_id),
             app_session_id=str(app.app_session_id), whole_subject=False,
         )  # fmt: skip

@@ -63,3 +63,13 @@ class TokenFamily(Base):
     ends_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     end_reason: Mapped[str | None] = mapped_column(String(40))
+
+
+class SeenMessage(Base):
+    """Replay memory: a SAML message that was accepted, by who sent it and its ID; kept longer than it is valid (RE-22, SA-09)."""
+
+    __tablename__ = "seen_message"
+
+    #: SHA-256 of sender and ID: both are as long as a stranger likes
+    message_digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    ends_at: Mapped[datetime] = mapped_column(index=True)

@@ -17,7 +17,7 @@ from werkzeug.datastructures import MultiDict
 from idp.core.db import reading, transaction
 from idp.core.errors import Invalid, Stale
 from idp.domain.applications.models import Application, RelyingParty
-from idp.domain.sessions import live
+from idp.domain.sessions import chain, live
 from idp.domain.tokens import ends
 from idp.edges import browser
 from idp.edges.browser import Answer, Looking
@@ -77,7 +77,17 @@ def log_out(looking: Looking, params: dict[str, str], target: str | None) -> Ans
             login_session_id=login.id, told=len(told),
         )  # fmt: skip
         names = _names(session, told)
+        state = (
+            f"{'&' if '?' in target else '?'}{urlencode({'state': params['state']})}"
+            if target and params.get("state")
+            else ""
+        )
+        onward = chain.open_chain(
+            session, [login.id], now=now, told=names, target=f"{target}{state}" if target else None
+        )
     answer = _target_answer(params, target) or render_template("oidc/logged_out.html", told=names)
+    if onward:  # service providers that only the browser can reach are asked first, on a page of the SAML edge (SA-23)
+        answer = redirect(f"/saml/slo/chain?request={onward}", 303)
     full = make_response(answer)
     browser.delete_cookie(full, browser.LOGIN_COOKIE)
     full.headers["Clear-Site-Data"] = (

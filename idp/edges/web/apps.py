@@ -31,7 +31,7 @@ bp = Blueprint("apps", __name__)
 def listing(looking: Looking) -> Answer:
     """A01: the applications of this company and of the platform."""
     with reading() as session:
-        rows = registry.list_applications(session, looking.viewer)
+        rows = registry.list_all(session, looking.viewer)
     return render_template("web/apps.html", rows=rows, may_change=lambda a: registry.may_change(looking.viewer, a))
 
 
@@ -45,7 +45,7 @@ def new(looking: Looking) -> Answer:
             _check_reachable(form.backchannel_logout_uri.data)
             with transaction() as session:
                 made = registry.add_relying_party(
-                    session, _registration(form), slug=form.slug.data.strip(), company_id=_owner(looking),
+                    session, _registration(form), slug=form.slug.data.strip(), company_id=owner_of(looking),
                     loopback=settings.issuer_is_loopback, actor=looking.viewer.actor, now=browser.now(),
                 )  # fmt: skip
             return render_template("web/app_secret.html", made=made, issuer=settings.issuer)
@@ -65,7 +65,7 @@ def _check_reachable(uri: str | None) -> None:
         ) from error
 
 
-def _owner(looking: Looking) -> uuid.UUID | None:
+def owner_of(looking: Looking) -> uuid.UUID | None:
     """The operator's applications serve every company (D18)."""
     wide = any(ROLES[s.role].reach is Reach.PLATFORM for s in looking.viewer.standings_with(Power.MANAGE_APPLICATIONS))
     return None if wide else looking.viewer.company_id
@@ -95,7 +95,8 @@ def show(looking: Looking, slug: str) -> Answer:
 
 def _page(looking: Looking, slug: str, form: GrantForm, status: int = 200) -> Answer:
     with reading() as session:
-        application, party = registry.get_application(session, slug, looking.viewer)
+        application = registry.find_application(session, slug, looking.viewer)
+        party = registry.party_of(session, application.id)
         company_id = (
             None
             if registry.may_change(looking.viewer, application) and application.company_id is None
@@ -125,8 +126,8 @@ def grant(looking: Looking, slug: str) -> Answer:
     if form.validate_on_submit():
         try:
             with transaction() as session:
-                application, _ = registry.get_application(session, slug, looking.viewer)
-                company_id = _owner(looking)
+                application = registry.find_application(session, slug, looking.viewer)
+                company_id = owner_of(looking)
                 registry.grant(
                     session, application, subject_kind=form.subject_kind.data, subject_id=_subject_id(session, looking, form),
                     role=form.role.data or None, functions=lines(form.functions.data), company_id=company_id, actor=looking.viewer.actor,
@@ -160,7 +161,7 @@ def _narrow(looking: Looking, slug: str, act: Callable[[Session, Application], b
     """Narrowing: take the application's row, change it, then end the affected app sessions; people come in anew (RE-20)."""
     now, services = browser.now(), browser.services()
     with transaction(reserved=True) as session:
-        application, _ = registry.get_application(session, slug, looking.viewer)
+        application = registry.find_application(session, slug, looking.viewer)
         locked = registry.lock_application(session, application.id)
         if not act(session, locked):
             return
@@ -179,7 +180,7 @@ def end_grant(looking: Looking, slug: str) -> Answer:
         entitlement = mine.get(wanted)
         if entitlement is None:
             raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", f"entitlement {wanted}")
-        if _owner(looking) is not None and entitlement.company_id != looking.viewer.company_id:
+        if owner_of(looking) is not None and entitlement.company_id != looking.viewer.company_id:
             raise Denied("この決まりは運用者だけが変えられます。", f"entitlement {wanted}")
         return registry.end_entitlement(session, wanted, actor=looking.viewer.actor, now=browser.now())
 

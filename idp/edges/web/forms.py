@@ -228,6 +228,38 @@ class ApplicationForm(Form):
     offline_allowed = BooleanField(lazy("ログアウト後も使えるトークン(offline_access)を許す"))
 
 
+class SamlForm(Form):
+    """A05: a SAML application; its metadata first, our decisions second."""
+
+    metadata = TextAreaField(lazy("メタデータの中身(XML)"), [Optional(), Length(max=200_000)])
+    metadata_url = StringField(lazy("メタデータの住所(URL)"), [Optional(), Length(max=2000)])
+    name = StringField(lazy("アプリの名前"), [Optional(), Length(max=200)])
+    slug = StringField(lazy("短い名前(英小文字)"), [Optional(), Length(max=63)])
+    name_id = SelectField(
+        lazy("利用者ID(NameID)"),
+        default="persistent",
+        choices=choices(
+            [
+                ("persistent", lazy("専用の番号(persistent)")), ("transient", lazy("毎回変わる番号(transient)")),
+                ("email", lazy("メール形式")), ("mapped", lazy("人ごとに割り当てる")),
+            ]
+        ),
+    )  # fmt: skip
+    email_pattern = StringField(lazy("メール形式の利用者ID"), [Optional(), Length(max=200)])
+    encrypt = BooleanField(lazy("回答を暗号化する"))
+    functions = TextAreaField(lazy("機能(1行に1つ。例:points.adjust)"), [Optional(), Length(max=8000)])
+    start_url = StringField(lazy("ログインを始めるURI(ポータルのタイルから)"), [Optional(), Length(max=2000)])
+    idp_initiated = BooleanField(lazy("要求なしに、ポータルから開くのを許す"))
+    honours_session_index = BooleanField(lazy("ログアウトの要求が指すログインだけを終わらせる"))
+    needs_aal2 = BooleanField(lazy("2つの要素の確認を必須にする"))
+
+
+class MetadataForm(Form):
+    """A06: newer metadata of a SAML application."""
+
+    metadata = TextAreaField(lazy("メタデータの中身(XML)"), [Optional(), Length(max=200_000)])
+
+
 class GrantForm(Form):
     """Who may use it: a role, a store, a region or one person, and with which functions."""
 

@@ -29,7 +29,7 @@ from idp.domain.directory import scope
 from idp.domain.directory.models import Company
 from idp.domain.directory.people import claim_account, company_of, share_company
 from idp.domain.directory.roles import needs_second_factor
-from idp.domain.sessions import live
+from idp.domain.sessions import chain, live
 from idp.domain.sessions.live import Opening
 from idp.domain.tokens import ends
 from idp.edges import browser, language
@@ -54,6 +54,8 @@ ADDRESS_TRIES = 300
 
 def onward(request_handle: str, next_path: str) -> str:
     """The stored request that waits, or a relative path of ours (WB-05)."""
+    if request_handle.startswith(live.SAML_HANDLE):
+        return f"/saml/sso?request={_plain(request_handle)}"
     if request_handle:
         return f"/oidc/authorize?request={_plain(request_handle)}"
     return browser.safe_next(next_path or "/")
@@ -554,12 +556,19 @@ def choose_password() -> Answer:
 def logout() -> Answer:
     """The button on every page: end this login session and tell the applications opened in it (L12)."""
     looking, now = browser.look(), browser.now()
-    told = 0
+    told, onward = 0, None
     if looking is not None:
         with transaction() as session:
             told = _end_login(session, looking, reason="logout", now=now)
+            onward = chain.open_chain(session, [looking.login.id], now=now)
     g.looking = None
-    answer = make_response(render_template("web/logged_out.html", told=told))
+    # service providers that only the browser can reach are asked on a page of the SAML edge (SA-23)
+    shown = (
+        redirect(f"/saml/slo/chain?request={onward}", 303)
+        if onward
+        else render_template("web/logged_out.html", told=told)
+    )
+    answer = make_response(shown)
     browser.delete_cookie(answer, browser.LOGIN_COOKIE)
     answer.headers["Clear-Site-Data"] = (
         '"cache"'  # "cookies" would forget the device, "storage" a terminal's key (LO-12)

@@ -42,6 +42,14 @@ class Tag(StrEnum):
     REQUEST_REFUSED = "oidc:request:refused"
     LOGOUT_REQUESTED = "oidc:logout:requested"
 
+    ASSERTION_ISSUED = "saml:assertion:issued"
+    SAML_REFUSED = "saml:message:refused"
+    METADATA_HELD = "saml:metadata:held"
+    METADATA_APPROVED = "saml:metadata:approved"
+    METADATA_FAILED = "saml:metadata:failed"
+    ACCOUNT_MAPPED = "saml:account:mapped"
+    PROVIDER_CHANGED = "saml:service_provider:changed"
+
     APPLICATION_ADDED = "application:application:added"
     APPLICATION_REMOVED = "application:application:removed"
     ENTITLEMENT_GRANTED = "application:entitlement:granted"

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, false, func, null, select, update
+from sqlalchemy import ColumnElement, case, false, func, null, select, update
 from sqlalchemy.orm import Session
 
 from idp.core import ids
 from idp.core.db import add_all, change
 from idp.core.errors import Conflict, NotFound
-from idp.domain.applications.models import Application, RelyingParty
+from idp.domain.applications.models import Application, RelyingParty, ServiceProvider
 from idp.domain.authn import activation
 from idp.domain.authn.models import Authenticator, PendingLogin
 from idp.domain.directory.models import Account, Assignment
@@ -280,21 +280,30 @@ def _destinations(
     rows = session.execute(
         select(
             AppSession.application_id, func.max(AppSession.last_issued_at).label("entered_at"),
-            Application.session_life_s, RelyingParty.backchannel_logout_uri,
+            Application.session_life_s, RelyingParty.backchannel_logout_uri, ServiceProvider.id.label("saml"),
+            ServiceProvider.soap_logout_url, func.max(AppSession.ends_at).label("session_until"),
+            func.max(case((ends.shared_name(), 1), else_=0)).label("shared_name"),
         )
         .join(Application, Application.id == AppSession.application_id)
-        .join(RelyingParty, RelyingParty.application_id == Application.id)
+        .outerjoin(RelyingParty, RelyingParty.application_id == Application.id)
+        .outerjoin(ServiceProvider, ServiceProvider.application_id == Application.id)
         .where(apps)
-        .group_by(AppSession.application_id, Application.session_life_s, RelyingParty.backchannel_logout_uri, Application.name)
+        .group_by(
+            AppSession.application_id, Application.session_life_s, RelyingParty.backchannel_logout_uri, Application.name,
+            ServiceProvider.id, ServiceProvider.soap_logout_url,
+        )
         .order_by(Application.name, AppSession.application_id)
     ).all()  # fmt: skip
     return tuple(
         Destination(
             application_id=row.application_id,
             entered_at=row.entered_at,
-            tell=row.backchannel_logout_uri is not None,
+            tell=row.backchannel_logout_uri is not None or row.soap_logout_url is not None,
             session_life=timedelta(seconds=row.session_life_s) if row.session_life_s else None,
             access_until=until.get(row.application_id),
+            session_until=row.session_until if row.saml is not None else None,
+            kind=CutKind.OIDC_LOGOUT if row.saml is None else CutKind.SAML_LOGOUT,
+            shared_name=bool(row.shared_name),
         )
         for row in rows
     )
@@ -342,7 +351,7 @@ def _store(
             deliveries.append(
                 queue.delivery(
                     topic=TOPIC, ref=cut_id, destination=str(planned.application_id), dedup_key=f"cut:{cut_id}", now=now,
-                    give_up_after=order.give_up_after, subject_epoch=epoch, application_id=str(planned.application_id),
+                    give_up_after=order.give_up_after, subject_epoch=epoch, kind=planned.kind.value, application_id=str(planned.application_id),
                     account_id=str(revocation.account_id), whole_subject=not alone, revocation_id=str(revocation.id),
                     t0=revocation.t0.isoformat(), login_session_id=str(revocation.scope_id) if alone else None,
                 )

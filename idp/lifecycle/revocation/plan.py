@@ -18,7 +18,8 @@ class Destination:
 
     entered: when we last issued something to it, or None for never within this scope. tell: it has a logout endpoint.
     session_life: how long its own login lives by its own word; None = unknown. access_until: the latest expiry of an
-    access token still out, or None.
+    access token still out, or None. session_until: until when we granted a SAML session there. kind: how it is told.
+    shared_name: it knows the person only under a name that colleagues use too, and could not end one of them alone (SA-14).
     """
 
     application_id: uuid.UUID
@@ -26,6 +27,9 @@ class Destination:
     tell: bool
     session_life: timedelta | None
     access_until: datetime | None
+    session_until: datetime | None = None
+    kind: CutKind = CutKind.OIDC_LOGOUT
+    shared_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,11 @@ def plan(found: Snapshot, *, now: datetime) -> tuple[PlannedCut, ...]:
     ]
     for place in found.destinations:
         ref, application = str(place.application_id), place.application_id
-        if place.tell:
-            cuts.append(PlannedCut(CutKind.OIDC_LOGOUT, ref, CutState.WAITING, application_id=application, leaves=True))
+        if place.shared_name:
+            # a logout by that name would hit colleagues, so somebody has to do it at the application (SA-14, SA-21)
+            cuts.append(PlannedCut(place.kind, ref, CutState.NEEDS_PERSON, application_id=application))
+        elif place.tell:
+            cuts.append(PlannedCut(place.kind, ref, CutState.WAITING, application_id=application, leaves=True))
         else:
             cuts.append(_untold(place, now=now))
         if place.access_until is not None and place.access_until > now:
@@ -103,9 +110,11 @@ def plan(found: Snapshot, *, now: datetime) -> tuple[PlannedCut, ...]:
 
 def _untold(place: Destination, *, now: datetime) -> PlannedCut:
     kind, ref = CutKind.APPLICATION_LOGIN, str(place.application_id)
-    if place.session_life is None:
+    if place.session_life is None and place.session_until is None:
         return PlannedCut(kind, ref, CutState.NEEDS_PERSON, application_id=place.application_id)
-    until = place.entered_at + place.session_life
+    # a SAML session was granted until an instant; what the application says of itself may be longer
+    said = place.entered_at + place.session_life if place.session_life is not None else None
+    until = max(one for one in (said, place.session_until) if one is not None)
     if until <= now:
         return PlannedCut(
             kind, ref, CutState.DONE, Grade.NONE, application_id=place.application_id, residual_until=until

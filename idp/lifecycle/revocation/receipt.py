@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, and_, exists, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from idp.core.errors import NotFound
-from idp.domain.applications.models import Application, RelyingParty
+from idp.domain.applications.models import Application, RelyingParty, ServiceProvider
 from idp.domain.directory import scope
 from idp.domain.directory.models import Account, Assignment, Company, Store
 from idp.domain.directory.roles import Power
@@ -268,12 +268,17 @@ class Entered:
 def applications_entered(session: Session, account_id: uuid.UUID) -> list[Entered]:
     """What the dialog before a cut lists: every application ever entered, and how it can be cut (ux.md F9)."""
     rows = session.execute(
-        select(Application.name, RelyingParty.backchannel_logout_uri, Application.session_life_s)
-        .join(RelyingParty, RelyingParty.application_id == Application.id)
+        select(
+            Application.name,
+            func.coalesce(RelyingParty.backchannel_logout_uri, ServiceProvider.soap_logout_url).label("logout_url"),
+            Application.session_life_s,
+        )
+        .outerjoin(RelyingParty, RelyingParty.application_id == Application.id)
+        .outerjoin(ServiceProvider, ServiceProvider.application_id == Application.id)
         .where(Application.id.in_(select(AppSession.application_id).where(AppSession.account_id == account_id)))
         .order_by(Application.name)
     )
-    return [Entered(row.name, row.backchannel_logout_uri is not None, row.session_life_s) for row in rows]
+    return [Entered(row.name, row.logout_url is not None, row.session_life_s) for row in rows]
 
 
 def open_cuts(

@@ -46,6 +46,7 @@ class CutKind(StrEnum):
     TOKEN_FAMILY = "TOKEN_FAMILY"
     ACCESS_TOKEN = "ACCESS_TOKEN"
     OIDC_LOGOUT = "OIDC_LOGOUT"
+    SAML_LOGOUT = "SAML_LOGOUT"
     #: a client secret that the person was shown: the client works on until somebody rotates it (RV-02)
     CLIENT_SECRET = "CLIENT_SECRET"
     #: a login inside an application that has no way to be told

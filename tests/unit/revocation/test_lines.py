@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -127,10 +128,10 @@ def test_4_2_strongest_first() -> None:
 
 
 def place(
-    *, tell: bool = True, life: int | None = None, entered: datetime = NOW, access: datetime | None = None
+    *, tell: bool = True, life: int | None = None, entered: datetime = NOW, access: datetime | None = None, **saml: Any
 ) -> Destination:
     """An application that the person entered."""
-    return Destination(uuid.uuid4(), entered, tell, timedelta(seconds=life) if life else None, access)
+    return Destination(uuid.uuid4(), entered, tell, timedelta(seconds=life) if life else None, access, **saml)
 
 
 def planned(found: tuple[PlannedCut, ...], kind: CutKind) -> list[PlannedCut]:
@@ -169,12 +170,38 @@ def test_plan_every_destination_has_its_lines() -> None:
     assert len({(entry.kind, entry.target_ref) for entry in found}) == len(found), "a line is unique by kind and target"
 
 
+def test_SA_14_SA_21_plan_of_service_providers() -> None:
+    """With SOAP: told. Without: it lives until the end of the session that we granted. Under a name that colleagues use too:
+    a person, whatever its metadata offers, because a logout by that name would hit them."""
+    saml = {"kind": CutKind.SAML_LOGOUT, "session_until": LATER}
+    told, front, gone, shared = (
+        place(**saml), place(tell=False, **saml), place(tell=False, kind=CutKind.SAML_LOGOUT, session_until=NOW),
+        place(shared_name=True, **saml),
+    )  # fmt: skip
+    found = plan(Snapshot(Scope.ACCOUNT, {}, (told, front, gone, shared)), now=NOW)
+    by_app = {entry.application_id: entry for entry in found if entry.application_id}
+    assert (by_app[told.application_id].kind, by_app[told.application_id].leaves) == (CutKind.SAML_LOGOUT, True)
+    residual = by_app[front.application_id]
+    assert (residual.kind, residual.state, residual.residual_until) == (
+        CutKind.APPLICATION_LOGIN,
+        CutState.WAITING,
+        LATER,
+    )
+    assert (by_app[gone.application_id].state, by_app[gone.application_id].grade) == (CutState.DONE, Grade.NONE)
+    assert (by_app[shared.application_id].state, by_app[shared.application_id].leaves) == (CutState.NEEDS_PERSON, False)
+
+
 def test_plan_every_kind_has_a_place() -> None:
     """A kind that no snapshot brings out would be a thing that nobody cuts; a count of a kind is never lost."""
     everything = {kind: n for n, (kind, _) in enumerate(LOCAL, start=1)}
     for scope in Scope:
         secret = uuid.uuid4()
-        found = plan(Snapshot(scope, everything, (place(access=LATER), place(tell=False)), (secret,)), now=NOW)
+        found = plan(
+            Snapshot(
+                scope, everything, (place(access=LATER), place(tell=False), place(kind=CutKind.SAML_LOGOUT)), (secret,)
+            ),
+            now=NOW,
+        )
         assert [(e.state, e.application_id) for e in planned(found, CutKind.CLIENT_SECRET)] == [
             (CutState.NEEDS_PERSON, secret)
         ]
