@@ -19,6 +19,7 @@ from idp.edges.browser import Answer, Looking, require
 from idp.edges.web.audit import tabs
 from idp.edges.web.audit_files import FORMATS, download
 from idp.edges.web.forms import ReportForm
+from idp.edges.web.store import role_names
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import record
 from idp.lifecycle.oversight import access, events, inactive, speed
@@ -114,7 +115,15 @@ def rights(looking: Looking) -> Answer:
     for right in page.rights if page else ():
         grouped.setdefault(right.account_id, []).append(right)
     return _page(
-        "web/audit_access.html", looking, form, "/audit/access", page=page, grouped=grouped, which=which, day=day
+        "web/audit_access.html",
+        looking,
+        form,
+        "/audit/access",
+        page=page,
+        grouped=grouped,
+        which=which,
+        day=day,
+        roles=role_names(),
     )
 
 
