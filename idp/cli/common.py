@@ -44,7 +44,7 @@ def product(**over: Any) -> Iterator[Flask]:
 def database_only(**over: Any) -> Iterator[Flask]:
     """The database alone: for migrations, before there are keys."""
     logs.configure(level="WARNING")
-    app = create_database_app(Settings(**over))
+    app = create_database_app(Settings.read(**over))
     with app.app_context():
         yield app
 

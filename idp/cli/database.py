@@ -132,7 +132,7 @@ def database() -> None:
 @json_option
 def upgrade_command(*, as_json: bool) -> None:
     """Bring the schema to this version."""
-    settings = Settings()
+    settings = Settings.read()
     prepare_database(settings)
     with database_only():
         upgrade(db.engine)
