@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from flask import Flask, g, render_template, request
+from flask.sessions import SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFError, CSRFProtect
+from itsdangerous import URLSafeTimedSerializer
 from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from idp.core.db import RESERVED, absolute_url, db, engine_options, prepare_engine
+from idp.core.db import READING, RESERVED, absolute_url, db, engine_options, prepare_engine
 from idp.core.errors import SekishoError, Throttled
 from idp.core.outbound import Outbound
 from idp.core.settings import Settings
@@ -48,13 +51,17 @@ def create_database_app(settings: Settings) -> Flask:
     )
     url = absolute_url(settings.database_url)
     app.config["SQLALCHEMY_DATABASE_URI"] = url
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings.database_url, pool_size=settings.database_pool)
+    pool = settings.database_pool
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings.database_url, pool_size=pool)
     # revocation and the worker have connections of their own, so that a login storm cannot starve them (RE-46)
-    app.config["SQLALCHEMY_BINDS"] = {RESERVED: {"url": url, **engine_options(settings.database_url, pool_size=4)}}
+    app.config["SQLALCHEMY_BINDS"] = {
+        RESERVED: {"url": url, **engine_options(settings.database_url, pool_size=4)},
+        READING: {"url": url, **engine_options(settings.database_url, pool_size=pool, read_only=True)},
+    }
     db.init_app(app)
     with app.app_context():
-        for engine in db.engines.values():
-            prepare_engine(engine)
+        for bind, engine in db.engines.items():
+            prepare_engine(engine, read_only=bind == READING)
     return app
 
 
@@ -92,6 +99,9 @@ def create_app(
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
+    app.session_interface = FormSession(app)
+    # Werkzeug would send a POST to /oidc//token on with 308, and the password with it (RFC 9700 §4.12)
+    app.url_map.merge_slashes = False
     browser.install(app)
     language.install(app, settings.template_folder / "locale")
     csrf = CSRFProtect(app)
@@ -109,6 +119,17 @@ def create_app(
         hops = settings.proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     return app
+
+
+class FormSession(SecureCookieSessionInterface):
+    """Flask's signed cookie, in which only CSRF lives. Flask makes its signer anew at every request; ours is made once."""
+
+    def __init__(self, app: Flask) -> None:
+        self._signer = super().get_signing_serializer(app)
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:  # noqa: ARG002 - Flask names it
+        """The one signer."""
+        return self._signer
 
 
 def _page_context() -> dict[str, Any]:
@@ -144,7 +165,12 @@ def _register_errors(app: Flask) -> None:
             return token.machine_error(error.status, retry_after_s=getattr(error, "retry_after_s", None))
         browser.log_foreign(error, g.get("looking"))
         answer = app.make_response(
-            (_error_page(error.status, error.public, getattr(error, "retry_after_s", None)), error.status)
+            (
+                _error_page(
+                    error.status, error.public, error.values, retry_after_s=getattr(error, "retry_after_s", None)
+                ),
+                error.status,
+            )
         )
         if isinstance(error, Throttled):
             answer.headers["Retry-After"] = str(error.retry_after_s)
@@ -173,10 +199,12 @@ def _register_errors(app: Flask) -> None:
         return render_template("errors/500.html"), 500
 
 
-def _error_page(status: int, public: str, retry_after_s: int | None = None) -> str:
+def _error_page(
+    status: int, public: str, values: Mapping[str, object] | None = None, *, retry_after_s: int | None = None
+) -> str:
     """The page of an error. Its sentence is the error's own; English stands beside it, since the language may be unknown."""
     page = ERROR_PAGES.get(status, "errors/error.html")
-    text = language.text(public) if public else ""
+    text = language.text(public, **(values or {})) if public else ""
     if status == 400:
         page = "errors/error.html" if text else "errors/400_form_expired.html"
     return render_template(

@@ -35,7 +35,11 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except (SekishoError, RefusedToStart) as error:
-        public = error.public if isinstance(error, SekishoError) else str(error)
+        public = (
+            (error.public % error.values if error.values else error.public)
+            if isinstance(error, SekishoError)
+            else str(error)
+        )
         private = f" ({error.private})" if isinstance(error, SekishoError) and error.private else ""
         click.echo(f"sekisho: {public}{private}", err=True)
         sys.exit(1)

@@ -14,6 +14,7 @@ from flask import Flask
 
 from idp.app import create_app, create_database_app
 from idp.core import clock, logs
+from idp.core.db import db
 from idp.core.settings import Settings
 from idp.ledgers.audit.log import Actor
 
@@ -31,15 +32,19 @@ def product(**over: Any) -> Iterator[Flask]:
     logs.configure(level="WARNING")
     app = create_app(Settings.from_env(**over))
     with app.app_context():
-        app.extensions["sekisho"].signer.refresh(now=clock.now())
-        yield app
+        try:
+            app.extensions["sekisho"].signer.refresh(now=clock.now())
+            yield app
+        finally:
+            for engine in db.engines.values():
+                engine.dispose()
 
 
 @contextmanager
 def database_only(**over: Any) -> Iterator[Flask]:
     """The database alone: for migrations, before there are keys."""
     logs.configure(level="WARNING")
-    app = create_database_app(Settings(**over))
+    app = create_database_app(Settings.read(**over))
     with app.app_context():
         yield app
 

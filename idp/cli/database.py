@@ -132,7 +132,7 @@ def database() -> None:
 @json_option
 def upgrade_command(*, as_json: bool) -> None:
     """Bring the schema to this version."""
-    settings = Settings()
+    settings = Settings.read()
     prepare_database(settings)
     with database_only():
         upgrade(db.engine)
@@ -192,7 +192,7 @@ def _log_findings(settings: Settings) -> list[dict[str, Any]]:
         _finding("audit log is sealed", oldest is None or now - oldest < anchors.LATE, "run `sekisho worker`"),
         _finding("second store of the log", not beside, "set SEKISHO_LOG_HEAD_FILE to another disk than the database's (AU-03)"),
         _finding("anchors of the log", bool(settings.anchor_places), "set SEKISHO_ANCHORS to a place off this host (AU-05)"),
-        *[_finding(f"anchor {place}", False, "it has taken nothing for 5 minutes; see the worker's log") for place in silent],
+        *[_finding(f"anchor {place}", place not in silent, "it has taken nothing for 5 minutes; see the worker's log") for place in silent],
     ]  # fmt: skip
 
 

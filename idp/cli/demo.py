@@ -96,7 +96,7 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
 def prepare(folder: Path, port: int, environment: dict[str, str]) -> dict[str, Any]:
     """Make keys, database and people, or find them again. Returns what `demo.json` holds."""
     os.environ.update(environment)
-    settings, file, now = Settings(), folder / "demo.json", clock.now()
+    settings, file, now = Settings.read(), folder / "demo.json", clock.now()
     make_files(settings)
     prepare_database(settings)
     app = create_database_app(settings)

@@ -6,18 +6,30 @@ Edges translate with one table each (OAuth code, page, exit status); nothing els
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class SekishoError(Exception):
-    """Base. public: text for people, Japanese msgid; private: ids and reasons for the log, never a secret."""
+    """Base. public: text for people, Japanese msgid; private: ids and reasons for the log, never a secret; values: what
+    stands in the public text as `%(name)s`, put in after translation."""
 
     status = 500
 
-    def __init__(self, public: str, private: str = "", *, field: str | None = None, row: int | None = None) -> None:
+    def __init__(
+        self,
+        public: str,
+        private: str = "",
+        *,
+        field: str | None = None,
+        row: int | None = None,
+        values: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(private or public)
         self.public = public
         self.private = private
         self.field = field
         self.row = row
+        self.values = values or {}
 
 
 class NotFound(SekishoError):

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from joserfc import jwt
@@ -47,6 +48,12 @@ class _Ring:
     read_at: datetime
     keys: tuple[_Key, ...]
     retired: dict[str, _Key]
+
+    @cached_property
+    def published(self) -> bytes:
+        """The key set as a relying party reads it, put together once."""
+        keys = [{**k.key.as_dict(private=False), "kid": k.kid, "alg": k.alg, "use": "sig"} for k in self.keys]
+        return json.dumps({"keys": keys}, separators=(",", ":"), sort_keys=True).encode()
 
 
 class Signer:
@@ -85,8 +92,7 @@ class Signer:
     def jwks(self, *, now: datetime) -> bytes:
         """The published key set, as bytes: keys in use, keys about to be, and keys whose tokens may still live."""
         self.refresh(now=now)
-        keys = [{**k.key.as_dict(private=False), "kid": k.kid, "alg": k.alg, "use": "sig"} for k in self._keys()]
-        return json.dumps({"keys": keys}, separators=(",", ":"), sort_keys=True).encode()
+        return self._ring.published if self._ring is not None else b'{"keys":[]}'
 
     def secret(self, purpose: str) -> bytes:
         """32 bytes for `refresh` or `web`. Made at `init`, never rotated silently."""

@@ -155,14 +155,19 @@ class Settings(BaseSettings):
     @classmethod
     def from_env(cls, **over: object) -> Settings:
         """Read the environment; keyword arguments win. Raises RefusedToStart with every reason at once."""
-        try:
-            settings = cls(**over)  # type: ignore[arg-type]
-        except ValidationError as error:
-            lines = [f"SEKISHO_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
-            raise RefusedToStart("\n".join(lines)) from None
+        settings = cls.read(**over)
         if reasons := list(settings.refusals()):
             raise RefusedToStart("\n".join(reasons))
         return settings
+
+    @classmethod
+    def read(cls, **over: object) -> Settings:
+        """The environment as it is, before there are keys: no refusals but those of values that cannot be read."""
+        try:
+            return cls(**over)  # type: ignore[arg-type]
+        except ValidationError as error:
+            lines = [f"SEKISHO_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+            raise RefusedToStart("\n".join(lines)) from None
 
     def refusals(self) -> list[str]:
         """Every reason not to start; empty when all is well."""

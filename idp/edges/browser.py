@@ -40,6 +40,18 @@ LOGIN_COOKIE, PENDING_COOKIE, DEVICE_COOKIE, LANGUAGE_COOKIE = (
 )
 #: endpoints that no cookie authenticates, or that store the request and answer 303 to GET (WB-01)
 CSRF_EXEMPT = {"oidc.token", "oidc.userinfo", "oidc.authorize", "oidc.end_session"}
+#: the part of the content security policy that is the same for every answer
+POLICY = (
+    "default-src 'none'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types sekisho"
+)
+EVERY_ANSWER = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ("Vary", "Cookie"),
+]
 #: pages a relying party may have opened as a popup, which must keep their opener (D17)
 OPENER_PAGES = {
     "oidc.authorize",
@@ -141,7 +153,7 @@ def _look() -> Looking | None:
                 return None
     viewer = Viewer(
         login.account_id, login.company_id, login.company_code, login.company_name, login.account_name, login.login_name, login.locale,
-        held, actor(login.account_id),
+        held, actor(login.account_id), now(),
     )  # fmt: skip
     return Looking(login, viewer)
 
@@ -289,25 +301,20 @@ def allow_form_target(url: str) -> None:
 
 
 def _headers(answer: Response) -> Response:
-    nonce = f"'nonce-{g.csp_nonce}'" if "csp_nonce" in g else "'none'"
-    targets = " ".join(["'self'", *dict.fromkeys(g.get("form_targets", []))])
     h = answer.headers
-    h.setdefault(
-        "Content-Security-Policy",
-        f"default-src 'none'; script-src {nonce} 'strict-dynamic'; style-src {nonce}; img-src 'self' data:; connect-src 'self'; "
-        f"form-action {targets}; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types sekisho",
-    )
-    h["X-Content-Type-Options"] = "nosniff"
-    h["Referrer-Policy"] = "no-referrer"
-    h["Cross-Origin-Resource-Policy"] = "same-origin"
-    h["Permissions-Policy"] = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+    if "Content-Security-Policy" not in h:
+        nonce = f"'nonce-{g.csp_nonce}'" if "csp_nonce" in g else "'none'"
+        targets = " ".join(["'self'", *dict.fromkeys(g.get("form_targets", []))])
+        policy = f"script-src {nonce} 'strict-dynamic'; style-src {nonce}; form-action {targets}; {POLICY}"
+        h.add("Content-Security-Policy", policy)
+    h.extend(EVERY_ANSWER)
     if request.endpoint not in OPENER_PAGES:
-        h["Cross-Origin-Opener-Policy"] = "same-origin"
+        h.add("Cross-Origin-Opener-Policy", "same-origin")
     if not services().settings.issuer_is_loopback:
-        h["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
-    h.setdefault("Cache-Control", "no-store")
-    h.add("Vary", "Cookie")
-    h["X-Request-Id"] = g.get("request_id", "")
+        h.add("Strict-Transport-Security", "max-age=63072000; includeSubDomains")
+    if "Cache-Control" not in h:
+        h.add("Cache-Control", "no-store")
+    h.add("X-Request-Id", g.get("request_id", ""))
     return answer
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from idp.core import clock
 from idp.core.db import reading, transaction
 from idp.domain.directory.roles import Role
-from idp.ledgers.audit import empty, store
+from idp.ledgers.audit import empty, leaf, store
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
 from idp.ledgers.audit.models import AuditEvent
@@ -250,7 +250,10 @@ def test_AU07_AU09_a_period_is_complete_also_after_retention_and_an_anchor_is_co
         world.deliver()
         with app.app_context(), transaction() as session:
             assert empty.body(session, AuditEvent.tag == Tag.LOGIN_SUCCEEDED.value) >= 1
-            empty.say_ended(session, Tag.LOGIN_SUCCEEDED.value, "body", before=clock.now(), actor=CLI, now=clock.now())
+            record(
+                session, Tag.RETENTION_ENDED, actor=CLI, now=clock.now(), tag=Tag.LOGIN_SUCCEEDED.value, part="body",
+                before=leaf.instant(clock.now()),
+            )  # fmt: skip
         uncovered = _period(world, begins, frozen)
         world.deliver()
         covered = _period(world, begins, frozen)

@@ -32,8 +32,9 @@ from flask import Flask
 from idp.app import create_app
 from idp.core import logs
 from idp.edges import oidc
-from idp.edges.oidc import exchange
-from idp.edges.oidc.exchange import CodeGrant, RefreshGrant
+from idp.edges.oidc import code_grant, exchange
+from idp.edges.oidc.code_grant import CodeGrant
+from idp.edges.oidc.refresh_grant import RefreshGrant
 from tests.actors import Browser, RelyingParty, World
 from tests.conftest import Template, dispose, settings_for
 from tests.fakes.outbound import RecordingOutbound
@@ -74,7 +75,7 @@ def test_F14_pkce_is_plain_and_for_public_clients_by_default(client: RelyingPart
     request = SimpleNamespace(form={}, auth_method="client_secret_basic", authorization_code=code)
     challenge.validate_code_verifier(SimpleNamespace(request=request), None)  # a confidential client needs nothing
 
-    assert exchange.S256.SUPPORTED_CODE_CHALLENGE_METHOD == ["S256"]
+    assert code_grant.S256.SUPPORTED_CODE_CHALLENGE_METHOD == ["S256"]
     for extra in (
         {"code_challenge": None, "code_challenge_method": None},
         {"code_challenge_method": None},
@@ -259,8 +260,9 @@ def test_A6_hooks_of_one_name_have_no_order() -> None:
     assert isinstance(Hookable()._hooks["x"], set)
 
     server = exchange.Exchange(SimpleNamespace(), SimpleNamespace(), now=None, actor=None)  # type: ignore[arg-type]
+    code_grant.register(server)
     extensions = [extension for _, extensions in server._token_grants for extension in extensions or ()]
-    assert [type(extension) for extension in extensions] == [exchange.S256]
+    assert [type(extension) for extension in extensions] == [code_grant.S256]
     grant = CodeGrant(SimpleNamespace(), server)
     extensions[0](grant)
     assert {len(hooks) for hooks in grant._hooks.values()} == {1}

@@ -10,12 +10,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, Row, and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
-from idp.domain.applications.models import Entitlement
+from idp.core.db import NOW, Query, prepared, run
+from idp.domain.applications.models import Application, Entitlement
 from idp.domain.directory.models import Account, Assignment, Company, Region, Store
 from idp.domain.directory.scope import assignment_alive
 
@@ -80,6 +81,23 @@ class ApplicationFacts:
     functions: tuple[str, ...]
     min_acr: str | None
     alive: bool
+
+
+APPLICATION_COLUMNS = (
+    Application.id.label("application_id"), Application.company_id.label("application_company_id"), Application.functions,
+    Application.min_acr, Application.ended_at.label("application_ended_at"),
+)  # fmt: skip
+
+
+def application_facts(row: Any) -> ApplicationFacts:
+    """The facts in a row that has `APPLICATION_COLUMNS`."""
+    return ApplicationFacts(
+        row.application_id,
+        row.application_company_id,
+        tuple(row.functions),
+        row.min_acr,
+        row.application_ended_at is None,
+    )
 
 
 @dataclass(frozen=True)
@@ -151,22 +169,44 @@ def meets(grant: Grant, place: Place, account_id: uuid.UUID) -> bool:
 
 
 def load_facts(session: Session, account_id: uuid.UUID, application_id: uuid.UUID, *, now: datetime) -> Facts | None:
-    """What `decide` needs for one application; see `load_facts_of`."""
-    return load_facts_of(session, account_id, [application_id], now=now).get(application_id)
+    """What `decide` needs for one application, in one statement; None when the account is unknown."""
+    values = {"account_id": account_id, "application_id": application_id, "now": now}
+    return facts_of(run(session, _facts_of_one(), values).all(), [application_id]).get(application_id)
 
 
 def load_facts_of(
     session: Session, account_id: uuid.UUID, application_ids: Sequence[uuid.UUID], *, now: datetime
 ) -> dict[uuid.UUID, Facts]:
-    """Read account, live assignments and candidate entitlements in one statement; empty when the account is unknown.
+    """The same for several applications, still in one statement; empty when the account is unknown."""
+    values = {"account_id": account_id, "application_ids": list(application_ids), "now": now}
+    return facts_of(run(session, _facts_of_many(), values).all(), application_ids)
 
+
+@prepared
+def _facts_of_one() -> Query:
+    return _of_account(facts_query(Entitlement.application_id == bindparam("application_id")))
+
+
+@prepared
+def _facts_of_many() -> Query:
+    return _of_account(facts_query(Entitlement.application_id.in_(bindparam("application_ids", expanding=True))))
+
+
+def _of_account(query: Query) -> Query:
+    return query.where(Account.id == bindparam("account_id"))
+
+
+def facts_query(wanted: ColumnElement[bool], *, start: Any = Account, columns: Sequence[Any] = ()) -> Query:
+    """Account, live assignments and candidate entitlements of the wanted applications; `facts_of` reads its rows.
+
+    start: the account, or a join that leads to it; columns: what else to read along that join. Parameter: now.
     The join only narrows candidates, so that an application with thousands of entitlements costs no more; `decide` judges.
     """
     grant_region = Region.__table__.alias("grant_region")
     candidate = and_(
-        Entitlement.application_id.in_(application_ids),
+        wanted,
         Entitlement.ended_at.is_(None),
-        or_(Entitlement.ends_at.is_(None), Entitlement.ends_at > now),
+        or_(Entitlement.ends_at.is_(None), Entitlement.ends_at > NOW),
         or_(
             Entitlement.subject_id.is_(None),
             Entitlement.subject_kind == "region",
@@ -174,25 +214,29 @@ def load_facts_of(
         ),
         or_(Entitlement.company_id.is_(None), Entitlement.company_id == Account.company_id),
     )
-    rows = session.execute(
+    return (
         select(
-            Account.subject, Account.login_name, Account.name, Account.locale, Account.epoch, Account.company_id,
+            *columns, Account.id.label("account_id"), Account.subject, Account.login_name, Account.name, Account.locale, Account.epoch, Account.company_id,
             Company.code.label("company_code"), Company.name.label("company_name"),
             Assignment.id.label("assignment_id"), Assignment.role, Assignment.store_id,
             Store.code.label("store_code"), Store.name.label("store_name"), Store.ended_at.label("store_ended_at"),
             Store.path.label("store_path"), Region.path.label("region_path"),
-            Entitlement.id.label("entitlement_id"), Entitlement.application_id, Entitlement.subject_kind, Entitlement.subject_id,
-            Entitlement.role.label("grant_role"), Entitlement.functions, grant_region.c.path.label("grant_path"),
+            Entitlement.id.label("entitlement_id"), Entitlement.application_id.label("grant_application_id"), Entitlement.subject_kind, Entitlement.subject_id,
+            Entitlement.role.label("grant_role"), Entitlement.functions.label("grant_functions"), grant_region.c.path.label("grant_path"),
         )
+        .select_from(start)
         .join(Company, Company.id == Account.company_id)
-        .outerjoin(Assignment, and_(Assignment.account_id == Account.id, *assignment_alive(now)))
+        .outerjoin(Assignment, and_(Assignment.account_id == Account.id, *assignment_alive(NOW)))
         .outerjoin(Store, Store.id == Assignment.store_id)
         .outerjoin(Region, Region.id == Assignment.region_id)
         .outerjoin(Entitlement, candidate)
         .outerjoin(grant_region, and_(grant_region.c.id == Entitlement.subject_id, Entitlement.subject_kind == "region"))
-        .where(Account.id == account_id)
         .order_by(Assignment.id)
-    ).all()  # fmt: skip
+    )  # fmt: skip
+
+
+def facts_of(rows: Sequence[Row[Any]], application_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Facts]:
+    """The facts in the rows of one `facts_query`, all of one account; empty without rows."""
     if not rows:
         return {}
     places: dict[uuid.UUID, Place] = {}
@@ -204,13 +248,13 @@ def load_facts_of(
                 r.assignment_id, r.role, r.company_id, r.store_id, store, r.store_path or r.region_path or "/"
             )
         if r.entitlement_id is not None:
-            grants[r.application_id][r.entitlement_id] = Grant(
-                r.subject_kind, r.subject_id, r.grant_role, r.grant_path, tuple(r.functions)
+            grants[r.grant_application_id][r.entitlement_id] = Grant(
+                r.subject_kind, r.subject_id, r.grant_role, r.grant_path, tuple(r.grant_functions)
             )
     first = rows[0]
     return {
         application_id: Facts(
-            account_id, first.subject, first.login_name, first.name, first.locale, first.epoch, first.company_id,
+            first.account_id, first.subject, first.login_name, first.name, first.locale, first.epoch, first.company_id,
             first.company_code, first.company_name, tuple(places.values()), tuple(found.values()),
         )
         for application_id, found in grants.items()

@@ -206,7 +206,9 @@ def grant(
     Raises Invalid when a function is not the application's, or the subject does not fit its kind.
     """
     if unknown := set(functions) - set(application.functions):
-        raise Invalid(f"このアプリにない機能です:{', '.join(sorted(unknown))}", field="functions")
+        raise Invalid(
+            "このアプリにない機能です:%(names)s", field="functions", values={"names": ", ".join(sorted(unknown))}
+        )
     if subject_kind not in {"role", "company", "region", "store", "account"}:
         raise Invalid("だれに、の種類が違います。", field="subject_kind")
     if (subject_kind == "role") != (subject_id is None) or (subject_kind == "role" and role is None):

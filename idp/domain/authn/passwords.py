@@ -53,7 +53,11 @@ def check_new(password: str, *, second_factor: bool, context: Iterable[str]) -> 
     text = unicodedata.normalize("NFKC", password)
     shortest = MIN_WITH_SECOND_FACTOR if second_factor else MIN_ALONE
     if len(text) < shortest:
-        raise Invalid(f"{shortest}文字以上にしてください。文をそのまま使うと覚えやすくなります。", field="password")
+        raise Invalid(
+            "%(shortest)s文字以上にしてください。文をそのまま使うと覚えやすくなります。",
+            field="password",
+            values={"shortest": shortest},
+        )
     words = [*SHOP_WORDS, *(w for part in context for w in part.lower().split() if len(w) >= 3)]
     bare = text  # what is left without the words that everybody here knows: they add nothing
     for word in sorted(words, key=len, reverse=True):

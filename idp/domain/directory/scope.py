@@ -10,9 +10,10 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, exists, false, or_, select, true
+from sqlalchemy import ColumnElement, and_, bindparam, exists, false, or_, select, true
 from sqlalchemy.orm import Session
 
+from idp.core.db import NOW, Moment, Query, prepared, run
 from idp.domain.directory.models import Account, Assignment, Company, Region, Store
 from idp.domain.directory.roles import ROLES, Power, Reach, Role
 from idp.ledgers.audit.log import Actor
@@ -35,7 +36,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Viewer:
-    """A person who looks: account, live assignments, and the assurance of this login."""
+    """A person who looks: account, live assignments, and the assurance of this login. at: the instant of this look."""
 
     account_id: uuid.UUID
     company_id: uuid.UUID
@@ -46,6 +47,7 @@ class Viewer:
     locale: str
     standings: tuple[Standing, ...]
     actor: Actor
+    at: datetime
 
     def can(self, power: Power) -> bool:
         """True when any live assignment has this power somewhere."""
@@ -63,22 +65,27 @@ class Viewer:
 
 def standings(session: Session, account_id: uuid.UUID, *, now: datetime) -> tuple[Standing, ...]:
     """The live assignments of an account: started, not ended, end date not reached, store open. One query."""
-    rows = session.execute(
-        select(Assignment.role, Assignment.company_id, Assignment.store_id, Store.code, Store.name, Region.path)
-        .outerjoin(Store, Store.id == Assignment.store_id)
-        .outerjoin(Region, Region.id == Assignment.region_id)
-        .where(Assignment.account_id == account_id, *assignment_alive(now), Store.ended_at.is_(None))
-        .order_by(Assignment.id)
-    )
+    rows = run(session, _standings_query(), {"account_id": account_id, "now": now})
     return tuple(Standing(Role(r.role), r.company_id, r.store_id, r.code, r.name, r.path) for r in rows)
 
 
-def account_alive(now: datetime) -> tuple[ColumnElement[bool], ...]:
+@prepared
+def _standings_query() -> Query:
+    return (
+        select(Assignment.role, Assignment.company_id, Assignment.store_id, Store.code, Store.name, Region.path)
+        .outerjoin(Store, Store.id == Assignment.store_id)
+        .outerjoin(Region, Region.id == Assignment.region_id)
+        .where(Assignment.account_id == bindparam("account_id"), *assignment_alive(NOW), Store.ended_at.is_(None))
+        .order_by(Assignment.id)
+    )
+
+
+def account_alive(now: Moment) -> tuple[ColumnElement[bool], ...]:
     """The tests of a live account; an end date holds with the worker stopped (D7)."""
     return (Account.ended_at.is_(None), or_(Account.ends_at.is_(None), Account.ends_at > now))
 
 
-def assignment_alive(now: datetime) -> tuple[ColumnElement[bool], ...]:
+def assignment_alive(now: Moment) -> tuple[ColumnElement[bool], ...]:
     """The tests of a live assignment."""
     return (
         Assignment.ended_at.is_(None),
@@ -138,7 +145,7 @@ def accounts(viewer: Viewer, power: Power) -> ColumnElement[bool]:
         theirs = exists(
             select(Assignment.id)
             .join(Store, Store.id == Assignment.store_id)
-            .where(Assignment.account_id == Account.id, stores(viewer, power), still_here(power))
+            .where(Assignment.account_id == Account.id, stores(viewer, power), still_here(viewer, power))
             .correlate(Account)
         )
         wider = exists(
@@ -150,11 +157,14 @@ def accounts(viewer: Viewer, power: Power) -> ColumnElement[bool]:
     return or_(*parts) if parts else false()
 
 
-def still_here(power: Power) -> ColumnElement[bool]:
+def still_here(viewer: Viewer, power: Power) -> ColumnElement[bool]:
     """Condition on Assignment and Account: for a power that acts, the assignment goes on, or ended with the account."""
     if power in LOOKING:
         return true()
-    return or_(Assignment.ended_at.is_(None), Account.ended_at.is_not(None))
+    goes_on = and_(
+        Assignment.ended_at.is_(None), or_(Assignment.ends_at.is_(None), Assignment.ends_at > viewer.at)
+    )  # an end date holds before any sweep has reached the row (D7)
+    return or_(goes_on, Account.ended_at.is_not(None))
 
 
 def reaches_beyond(

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, select, text, update
+from sqlalchemy import ColumnElement, Update, bindparam, delete, exists, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from idp.core import ids
-from idp.core.db import change, claim, insert_into
+from idp.core.db import NOW, Instant, Moment, Query, change, claim, prepared, run
 from idp.domain.applications.models import Application
 from idp.domain.directory.models import Account, Company
 from idp.domain.directory.people import claim_account, share_company
@@ -27,12 +28,12 @@ from idp.ledgers.audit.log import Actor, record
 TOUCH_EVERY = timedelta(seconds=60)
 
 
-def login_session_alive(now: datetime) -> tuple[ColumnElement[bool], ...]:
+def login_session_alive(now: Moment) -> tuple[ColumnElement[bool], ...]:
     """The row's own tests, without its account's."""
     return (LoginSession.ended_at.is_(None), LoginSession.ends_at > now, LoginSession.idle_until > now)
 
 
-def owner_alive(account_id: InstrumentedAttribute[uuid.UUID], now: datetime) -> ColumnElement[bool]:
+def owner_alive(account_id: InstrumentedAttribute[uuid.UUID], now: Moment) -> ColumnElement[bool]:
     """The account behind a row is live, and so is its company."""
     return exists(
         select(Account.id)
@@ -41,7 +42,7 @@ def owner_alive(account_id: InstrumentedAttribute[uuid.UUID], now: datetime) -> 
     )
 
 
-def app_session_alive(now: datetime) -> tuple[ColumnElement[bool], ...]:
+def app_session_alive(now: Moment) -> tuple[ColumnElement[bool], ...]:
     """An app session, the login session it lives in, and the account."""
     inside = exists(
         select(LoginSession.id).where(LoginSession.id == AppSession.login_session_id, *login_session_alive(now))
@@ -79,19 +80,24 @@ LOGIN_COLUMNS: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def look(session: Session, cookie: str, *, now: datetime) -> LiveLogin | None:
-    """The live check of a page: one SELECT by the cookie's digest."""
-    row = session.execute(
+@prepared
+def _look_query() -> Query:
+    return (
         select(*LOGIN_COLUMNS)
         .join(Account, Account.id == LoginSession.account_id)
         .join(Company, Company.id == LoginSession.company_id)
         .where(
-            LoginSession.cookie_digest == ids.digest(cookie),
-            *login_session_alive(now),
-            *account_alive(now),
+            LoginSession.cookie_digest == bindparam("cookie_digest"),
+            *login_session_alive(NOW),
+            *account_alive(NOW),
             Company.ended_at.is_(None),
         )
-    ).one_or_none()
+    )
+
+
+def look(session: Session, cookie: str, *, now: datetime) -> LiveLogin | None:
+    """The live check of a page: one SELECT by the cookie's digest."""
+    row = run(session, _look_query(), {"cookie_digest": ids.digest(cookie), "now": now}).one_or_none()
     return LiveLogin(**{**row._asdict(), "amr": tuple(row.amr)}) if row else None
 
 
@@ -169,24 +175,37 @@ def claim_login_session(
     session: Session, login_session_id: uuid.UUID, *, now: datetime, idle_s: int | None = None
 ) -> bool:
     """Claim the gate of everything issued inside a login session. idle_s: being used also moves its idle limit by this."""
-    used: dict[str, datetime] = {"last_seen_at": now}
+    values: dict[str, Any] = {"login_session_id": login_session_id, "now": now}
     if idle_s is not None:
-        used["idle_until"] = now + timedelta(seconds=idle_s)
-    return claim(
-        session,
+        values["idle"] = now + timedelta(seconds=idle_s)
+    return claim(session, _login_session_gate(idle_s is not None), values)
+
+
+@prepared
+def _login_session_gate(used: bool) -> Update:  # noqa: FBT001 - a key of the cache
+    moved = {"last_seen_at": NOW, **({"idle_until": bindparam("idle", type_=Instant())} if used else {})}
+    return (
         update(LoginSession)
         .where(
-            LoginSession.id == login_session_id, *login_session_alive(now), owner_alive(LoginSession.account_id, now)
+            LoginSession.id == bindparam("login_session_id"),
+            *login_session_alive(NOW),
+            owner_alive(LoginSession.account_id, NOW),
         )
-        .values(**used),
+        .values(**moved)
     )
 
 
 def claim_app_session(session: Session, app_session_id: uuid.UUID, *, now: datetime) -> bool:
     """Claim the gate of a code's redemption."""
-    return claim(
-        session,
-        update(AppSession).where(AppSession.id == app_session_id, *app_session_alive(now)).values(last_issued_at=now),
+    return claim(session, _app_session_gate(), {"app_session_id": app_session_id, "now": now})
+
+
+@prepared
+def _app_session_gate() -> Update:
+    return (
+        update(AppSession)
+        .where(AppSession.id == bindparam("app_session_id"), *app_session_alive(NOW))
+        .values(last_issued_at=NOW)
     )
 
 
@@ -205,15 +224,19 @@ def open_app_session(session: Session, live: LiveLogin, application_id: uuid.UUI
         "account_id": live.account_id, "company_id": live.company_id, "sid": ids.new_secret(), "sub": live.subject,
         "last_issued_at": now, "ends_at": live.ends_at,
     }  # fmt: skip
-    statement = insert_into(session, AppSession).values(row)
-    found = session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["login_session_id", "application_id"],
-            index_where=text("ended_at IS NULL"),
-            set_={"last_issued_at": now},
-        ).returning(AppSession.id, AppSession.sid)
-    ).one()
+    found = run(session, _open_app_session(session.get_bind().dialect.name), row).one()
     return Opened(found.id, found.sid)
+
+
+@prepared
+def _open_app_session(dialect: str) -> Any:
+    table = AppSession.__table__.c
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(AppSession.__table__)
+    return statement.on_conflict_do_update(
+        index_elements=["login_session_id", "application_id"],
+        index_where=text("ended_at IS NULL"),
+        set_={"last_issued_at": statement.excluded.last_issued_at},
+    ).returning(table.id, table.sid)
 
 
 def put_request(

@@ -11,16 +11,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ScalarSelect, Select, exists, func, insert, or_, select, update
+from sqlalchemy import ScalarSelect, Select, Update, bindparam, exists, func, join, or_, select, update
 from sqlalchemy.orm import Session
 
 from idp.core import ids
-from idp.core.db import claim
+from idp.core.db import NOW, Instant, Query, add_all, claim, prepared, run
 from idp.core.keystore import SigningKey
-from idp.domain.applications.models import Application, RelyingParty
-from idp.domain.directory.models import Account, Assignment, Store
-from idp.domain.sessions.live import app_session_alive, owner_alive
-from idp.domain.sessions.models import AppSession
+from idp.domain.applications.decide import (
+    APPLICATION_COLUMNS,
+    ApplicationFacts,
+    Facts,
+    application_facts,
+    facts_of,
+    facts_query,
+)
+from idp.domain.applications.models import Application, Entitlement, RelyingParty
+from idp.domain.directory.models import Account, Assignment, Company, Store
+from idp.domain.directory.scope import account_alive
+from idp.domain.sessions.live import app_session_alive, login_session_alive, owner_alive
+from idp.domain.sessions.models import AppSession, LoginSession
 from idp.domain.tokens.models import AuthorizationCode, TokenFamily
 
 _GENERATION = re.compile(r"[0-9]{1,9}")
@@ -105,29 +114,33 @@ def issue_code(
 ) -> str:  # fmt: skip
     """Store a code's digest inside a claimed login session and return the code."""
     code = ids.new_secret()
-    session.execute(
-        insert(AuthorizationCode).values(
-            id=ids.new_id(now), created_at=now, code_digest=ids.digest(code), app_session_id=app_session_id, application_id=application_id,
-            account_id=account_id, family_id=ids.new_id(now), redirect_uri=wish.redirect_uri, code_challenge=wish.code_challenge,
-            nonce=wish.nonce, scope=wish.scope, claims=wish.claims, epoch=epoch, ends_at=now + life,
-        )
-    )  # fmt: skip
+    row = {
+        "id": ids.new_id(now), "created_at": now, "code_digest": ids.digest(code), "app_session_id": app_session_id,
+        "application_id": application_id, "account_id": account_id, "family_id": ids.new_id(now), "redirect_uri": wish.redirect_uri,
+        "code_challenge": wish.code_challenge, "nonce": wish.nonce, "scope": wish.scope, "claims": wish.claims, "epoch": epoch,
+        "ends_at": now + life,
+    }  # fmt: skip
+    add_all(session, AuthorizationCode, [row])
     return code
 
 
 def redeem_code(session: Session, code_id: uuid.UUID, *, now: datetime) -> bool:
     """Claim a code, once, and only while the account is at the epoch under which it was issued (OA-05, OA-06)."""
+    return claim(session, _redemption(), {"code_id": code_id, "now": now})
+
+
+@prepared
+def _redemption() -> Update:
     same_epoch = exists(
         select(Account.id).where(Account.id == AuthorizationCode.account_id, Account.epoch == AuthorizationCode.epoch)
     )
-    return claim(
-        session,
+    return (
         update(AuthorizationCode)
         .where(
-            AuthorizationCode.id == code_id, AuthorizationCode.redeemed_at.is_(None), AuthorizationCode.ended_at.is_(None),
-            AuthorizationCode.ends_at > now, same_epoch,
+            AuthorizationCode.id == bindparam("code_id"), AuthorizationCode.redeemed_at.is_(None), AuthorizationCode.ended_at.is_(None),
+            AuthorizationCode.ends_at > NOW, same_epoch,
         )
-        .values(redeemed_at=now),
+        .values(redeemed_at=NOW)
     )  # fmt: skip
 
 
@@ -158,14 +171,13 @@ def open_family(
     now: datetime,
 ) -> None:
     """Store the family that a redeemed code opens. generation 0: the client may not refresh."""
-    session.execute(
-        insert(TokenFamily).values(
-            id=grant.family_id, created_at=now, app_session_id=grant.app_session_id, application_id=application_id,
-            account_id=grant.account_id, company_id=grant.company_id, offline=grant.offline, scope=grant.scope, acr=grant.acr,
-            amr=list(grant.amr), auth_time=grant.auth_time, generation=generation, rotated_at=now, access_until=access_until,
-            ends_at=now + life,
-        )
-    )  # fmt: skip
+    row = {
+        "id": grant.family_id, "created_at": now, "app_session_id": grant.app_session_id, "application_id": application_id,
+        "account_id": grant.account_id, "company_id": grant.company_id, "offline": grant.offline, "scope": grant.scope,
+        "acr": grant.acr, "amr": list(grant.amr), "auth_time": grant.auth_time, "generation": generation, "rotated_at": now,
+        "access_until": access_until, "ends_at": now + life,
+    }  # fmt: skip
+    add_all(session, TokenFamily, [row])
 
 
 def claim_family(
@@ -177,47 +189,60 @@ def claim_family(
     waits and ends it or is seen here. What it lives in is tested in the same WHERE: the app session and login session,
     or for an offline family the account (D4).
     """
-    inside = exists(select(AppSession.id).where(AppSession.id == TokenFamily.app_session_id, *app_session_alive(now)))
-    outside = TokenFamily.offline.is_(True) & owner_alive(TokenFamily.account_id, now)
-    values: dict[str, Any] = {"access_until": access_until}
+    values = {"family_id": family_id, "presented": generation, "until": access_until, "now": now}
+    return claim(session, _family_gate(rotate), values)
+
+
+@prepared
+def _family_gate(rotate: bool) -> Update:  # noqa: FBT001 - a key of the cache
+    inside = exists(select(AppSession.id).where(AppSession.id == TokenFamily.app_session_id, *app_session_alive(NOW)))
+    outside = TokenFamily.offline.is_(True) & owner_alive(TokenFamily.account_id, NOW)
+    values: dict[str, Any] = {"access_until": bindparam("until", type_=Instant())}
     if rotate:
-        values |= {"generation": generation + 1, "rotated_at": now}
-    return claim(
-        session,
+        values |= {"generation": TokenFamily.generation + 1, "rotated_at": NOW}
+    return (
         update(TokenFamily)
         .where(
-            TokenFamily.id == family_id, TokenFamily.generation == generation, TokenFamily.ended_at.is_(None),
-            TokenFamily.ends_at > now, or_(TokenFamily.offline.is_(False) & inside, outside),
+            TokenFamily.id == bindparam("family_id"), TokenFamily.generation == bindparam("presented"), TokenFamily.ended_at.is_(None),
+            TokenFamily.ends_at > NOW, or_(TokenFamily.offline.is_(False) & inside, outside),
         )
-        .values(**values),
+        .values(**values)
     )  # fmt: skip
 
 
 # --- what the endpoints read first ---------------------------------------------------------------------------------
 
 CLIENT_COLUMNS = (
-    Application.id.label("application_id"), Application.company_id.label("application_company_id"),
-    Application.name.label("application_name"), Application.functions, Application.min_acr,
-    Application.ended_at.label("application_ended_at"), RelyingParty.client_id, RelyingParty.secret_digest,
+    *APPLICATION_COLUMNS, Application.name.label("application_name"), RelyingParty.client_id, RelyingParty.secret_digest,
     RelyingParty.old_secret_digest, RelyingParty.old_secret_ends_at, RelyingParty.auth_method, RelyingParty.redirect_uris,
     RelyingParty.id_token_alg, RelyingParty.pkce_exempt, RelyingParty.refresh_allowed, RelyingParty.offline_allowed,
     RelyingParty.post_logout_redirect_uris,
 )  # fmt: skip
 
 
-def client_query(client_id: str) -> Any:
-    """A client and its application, whose shared row is taken (lock order 1)."""
+def client_query() -> Query:
+    """A client and its application, whose shared row is taken (lock order 1). Parameter: client_id."""
     return (
         select(*CLIENT_COLUMNS)
         .select_from(RelyingParty)
         .join(Application, Application.id == RelyingParty.application_id)
-        .where(RelyingParty.client_id == client_id)
+        .where(RelyingParty.client_id == bindparam("client_id"))
         .with_for_update(read=True, of=Application)
     )
 
 
-def live_grant(session: Session, family_id: str, kid: str, *, now: datetime) -> Any:
-    """The live check behind userinfo: the family and everything it lives in, in one SELECT; None when any has ended.
+@dataclass(frozen=True)
+class LiveGrant:
+    """What a live access token stands for. acr: of the login it was issued in."""
+
+    application: ApplicationFacts
+    facts: Facts
+    acr: str
+
+
+def live_grant(session: Session, family_id: str, kid: str, *, now: datetime) -> LiveGrant | None:
+    """The live check behind userinfo: the family, everything it lives in and what decides, in one SELECT; None when any has
+    ended.
 
     kid: the key that signed the token; one that was withdrawn in an emergency verifies nothing from its commit on (OI-15).
     """
@@ -225,16 +250,37 @@ def live_grant(session: Session, family_id: str, kid: str, *, now: datetime) -> 
         wanted = uuid.UUID(family_id)
     except ValueError:
         return None
-    withdrawn = exists(select(SigningKey.id).where(SigningKey.kid == kid, SigningKey.withdrawn_at.is_not(None)))
-    return session.execute(
-        select(TokenFamily.account_id, TokenFamily.application_id, TokenFamily.scope, TokenFamily.acr, *CLIENT_COLUMNS)
-        .join(Application, Application.id == TokenFamily.application_id)
+    rows = run(session, _live_grant(), {"family_id": wanted, "kid": kid, "now": now}).all()
+    if not rows:
+        return None
+    application = application_facts(rows[0])
+    return LiveGrant(application, facts_of(rows, [application.id])[application.id], rows[0].acr)
+
+
+@prepared
+def _live_grant() -> Query:
+    start = (
+        join(TokenFamily, Application, Application.id == TokenFamily.application_id)
         .join(RelyingParty, RelyingParty.application_id == Application.id)
+        .join(Account, Account.id == TokenFamily.account_id)
+    )
+    withdrawn = exists(
+        select(SigningKey.id).where(SigningKey.kid == bindparam("kid"), SigningKey.withdrawn_at.is_not(None))
+    )
+    inside = (
+        select(AppSession.id)
+        .join(LoginSession, LoginSession.id == AppSession.login_session_id)
         .where(
-            TokenFamily.id == wanted, ~withdrawn, TokenFamily.ended_at.is_(None), TokenFamily.ends_at > now, Application.ended_at.is_(None),
-            or_(
-                exists(select(AppSession.id).where(AppSession.id == TokenFamily.app_session_id, *app_session_alive(now))),
-                TokenFamily.offline.is_(True) & owner_alive(TokenFamily.account_id, now),
-            ),
+            AppSession.id == TokenFamily.app_session_id, AppSession.ended_at.is_(None), AppSession.ends_at > NOW, *login_session_alive(NOW)
         )
-    ).one_or_none()  # fmt: skip
+    )  # fmt: skip
+    query = facts_query(
+        Entitlement.application_id == TokenFamily.application_id,
+        start=start,
+        columns=(TokenFamily.acr, *APPLICATION_COLUMNS),
+    )
+    return query.where(
+        TokenFamily.id == bindparam("family_id"), ~withdrawn, TokenFamily.ended_at.is_(None), TokenFamily.ends_at > NOW,
+        Application.ended_at.is_(None), *account_alive(NOW), Company.ended_at.is_(None),
+        or_(TokenFamily.offline.is_(True), exists(inside)),
+    )  # fmt: skip

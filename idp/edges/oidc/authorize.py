@@ -1,26 +1,24 @@
 """GET and POST /oidc/authorize: what the request wishes, what the person must still do, and the code.
 
-The order is the order of RE-20 in one transaction: client and shared rows, login session claimed, decision, app session,
+What the request wishes of the person is `wishes`. The order is the order of RE-20 in one transaction: client and shared rows, login session claimed, decision, app session,
 code. What a person must still do (`next_step`) is a pure function; a request that has to wait for them is a stored row,
 and the pages carry its handle, never a URL to go back to (WB-05).
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import urlencode
 
 from authlib.oauth2 import OAuth2Error
 from flask import current_app, g, redirect, render_template, request
-from sqlalchemy import and_, select
+from sqlalchemy import and_, bindparam, select
 from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
 
 from idp.core import ids
-from idp.core.db import transaction
+from idp.core.db import NOW, Query, prepared, run, transaction
 from idp.core.errors import Denied, Invalid, Stale
 from idp.domain.applications import decide as gate
 from idp.domain.applications.decide import ACR_ORDER, Allowed, Refused, acr_at_least
@@ -35,176 +33,15 @@ from idp.domain.tokens import grants
 from idp.domain.tokens.grants import CodeRequest
 from idp.edges import browser
 from idp.edges.browser import Answer
-from idp.edges.oidc import bp, claims
+from idp.edges.oidc import bp, code_grant
 from idp.edges.oidc.client import Client, Request, could_be_client_id, repeated, wrong_resource
 from idp.edges.oidc.exchange import Exchange
+from idp.edges.oidc.wishes import Login, Redirectable, Refuse, StepUp, Wish, next_step, read_wish
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import count_refusal, record
 
-PROMPTS = {"none", "login", "consent", "select_account"}
 RESPONSE_MODES = ("query", "form_post")
 MAX_LENGTH = 8192
-
-
-# --- the pure part -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What an authorization request asks of the person's login.
-
-    requested_at: when the request first arrived: a login after it satisfies `prompt=login`. max_age_s: None = no limit.
-    must_acr: classes of which one is essential; hint_sub: the subject of a genuine id_token_hint; login_hint pre-fills only.
-    """
-
-    requested_at: datetime
-    prompt: frozenset[str] = frozenset()
-    max_age_s: int | None = None
-    must_acr: tuple[str, ...] = ()
-    want_acr: tuple[str, ...] = ()
-    hint_sub: str | None = None
-
-
-@dataclass(frozen=True)
-class Login:
-    """Show the login page."""
-
-
-@dataclass(frozen=True)
-class StepUp:
-    """Show the second-factor page. voluntary: only to people who have a second factor; the others go on without."""
-
-    voluntary: bool = False
-
-
-@dataclass(frozen=True)
-class Refuse:
-    """Answer the relying party with this error."""
-
-    error: str
-
-
-@dataclass(frozen=True)
-class Issue:
-    """Nothing is left to do."""
-
-
-Step = Login | StepUp | Refuse | Issue
-
-
-def next_step(wish: Wish, login: LiveLogin | None, *, now: datetime) -> Step:
-    """What must happen before a code (OI-01 to OI-06). A login younger than the request satisfies every wish for a fresh one."""
-    silent = "none" in wish.prompt
-    if login is None:
-        return Refuse("login_required") if silent else Login()
-    just_now = login.auth_time >= wish.requested_at
-    too_old = wish.max_age_s is not None and now - login.auth_time > timedelta(seconds=wish.max_age_s)
-    again = wish.prompt & {"login", "select_account"} or too_old
-    other = wish.hint_sub is not None and wish.hint_sub != login.subject
-    if (again or other) and not just_now:
-        return Refuse("login_required") if silent else Login()
-    if other:
-        return Refuse("login_required")
-    return _assurance_step(wish, login, silent=silent)
-
-
-def _assurance_step(wish: Wish, login: LiveLogin, *, silent: bool) -> Step:
-    if wish.must_acr and not any(acr_at_least(login.acr, want) for want in wish.must_acr):
-        reachable = any(want in ACR_ORDER[:2] for want in wish.must_acr)
-        return StepUp() if reachable and not silent else Refuse("unmet_authentication_requirements")
-    if wish.want_acr and not any(acr_at_least(login.acr, want) for want in wish.want_acr) and not silent:
-        reachable = any(want in ACR_ORDER[:2] for want in wish.want_acr)
-        just_now = login.auth_time >= wish.requested_at
-        if reachable and not just_now:  # asked for voluntarily: tried once, then the class reached is reported
-            return StepUp(voluntary=True)
-    return Issue()
-
-
-# --- reading the request -------------------------------------------------------------------------------------------
-
-
-class _Redirectable(Exception):
-    """An error that may go to the relying party: its redirect_uri is proven."""
-
-    def __init__(self, error: str, description: str = "") -> None:
-        super().__init__(error)
-        self.error = error
-        self.description = description
-
-
-def _wish(params: dict[str, str], client: Client, *, requested_at: datetime) -> tuple[Wish, dict[str, Any]]:
-    """Parse the OIDC parameters. Returns the wish and the claims asked for. Raises _Redirectable."""
-    prompt = frozenset(params.get("prompt", "").split())
-    if not prompt <= PROMPTS or ("none" in prompt and len(prompt) > 1):
-        raise _Redirectable("invalid_request", "prompt has an unknown or contradictory value.")
-    asked = _claims_parameter(params.get("claims"))
-    wishes = asked.get("id_token_request", {})
-    essential, classes = bool(wishes.get("acr", {}).get("essential")), _values(wishes.get("acr", {}))
-    subjects = {_hint(params.get("id_token_hint"), client), *_values(wishes.get("sub", {}))} - {None}
-    if len(subjects) > 1:
-        raise _Redirectable("login_required")  # nobody is two people at once
-    wish = Wish(
-        requested_at=requested_at,
-        prompt=prompt,
-        max_age_s=_max_age(params.get("max_age")),
-        must_acr=_at_least(client.row.min_acr, classes if essential else ()),
-        want_acr=(*params.get("acr_values", "").split(), *(() if essential else classes)),
-        hint_sub=subjects.pop() if subjects else None,
-    )
-    return wish, {"id_token": sorted(asked.get("id_token", ())), "userinfo": sorted(asked.get("userinfo", ()))}
-
-
-def _values(wish: dict[str, Any]) -> tuple[str, ...]:
-    """`value` or `values` of one claim of the `claims` parameter (OIDC Core §5.5.1). Raises _Redirectable."""
-    values = wish.get("values", [wish["value"]] if "value" in wish else [])
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise _Redirectable("invalid_request", "claims has a value that is not a text, or values that are no list.")
-    return tuple(values)
-
-
-def _at_least(floor: str | None, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """The essential classes, none below what the application itself demands."""
-    if floor is None:
-        return classes
-    return tuple(floor if acr_at_least(floor, name) else name for name in classes) or (floor,)
-
-
-def _max_age(text: str | None) -> int | None:
-    if text is None or text == "":
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise _Redirectable("invalid_request", "max_age is not a number of seconds.")
-    return int(text)
-
-
-def _claims_parameter(text: str | None) -> dict[str, Any]:
-    """The `claims` parameter (OIDC Core §5.5): names wished for per place, and the request for the ID token as it stands."""
-    if not text:
-        return {}
-    try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError):
-        parsed = None
-    if not isinstance(parsed, dict) or any(not isinstance(parsed.get(k) or {}, dict) for k in ("id_token", "userinfo")):
-        raise _Redirectable("invalid_request", "claims is not a JSON object of objects.")
-    wanted = {place: set(parsed.get(place) or {}) & set(claims.CLAIMS) for place in ("id_token", "userinfo")}
-    wishes = {k: v for k, v in (parsed.get("id_token") or {}).items() if isinstance(v, dict)}
-    return {**wanted, "id_token_request": wishes}
-
-
-def _hint(token: str | None, client: Client) -> str | None:
-    """The subject of an id_token_hint that is a genuine ID token of ours for this client, expired or not (OI-04)."""
-    if not token:
-        return None
-    services = browser.services()
-    verified = services.signer.verify(token, typ=claims.ID_TOKEN, retired=True)
-    if (
-        verified is None
-        or verified[1].get("iss") != services.settings.issuer
-        or verified[1].get("aud") != client.client_id
-    ):
-        raise _Redirectable("invalid_request", "id_token_hint is not an ID token for this client.")
-    return str(verified[1]["sub"])
 
 
 # --- the endpoint --------------------------------------------------------------------------------------------------
@@ -251,6 +88,7 @@ def _handle(
         return _local_error("a parameter was sent twice, the request is too long, or it holds a NUL", values)
     services, now = browser.services(), browser.now()
     front = FrontDoor(services, session, now=now, actor=browser.actor())
+    code_grant.register(front)
     if values.get("response_type") != "code":
         client = front.query_client(values.get("client_id", ""))
         if client is None or not client.check_redirect_uri(values.get("redirect_uri", "")):
@@ -271,11 +109,34 @@ def _handle(
     params = values.to_dict()
     try:
         _check_unsupported(params, client, values)
-        wish, asked = _wish(params, client, requested_at=requested_at)
+        wish, asked = read_wish(params, client, requested_at=requested_at)
         return _proceed(session, front, params, wish, asked, scope=grant.request.scope, stored=stored)
-    except _Redirectable as error:
+    except Redirectable as error:
         count_refusal(session, Tag.REQUEST_REFUSED, f"authorize:{client.client_id}:{error.error}", now=now)
         return _to_client(params, {"error": error.error, "error_description": error.description})
+
+
+@prepared
+def _client_and_login() -> Query:
+    """Client and login session in one statement, shared rows taken (lock orders 1, 2 and 4)."""
+    this = LoginSession.cookie_digest == bindparam("cookie_digest")
+    company = (
+        select(Company.id)
+        .where(Company.id == LoginSession.company_id)
+        .with_for_update(read=True)
+        .correlate(LoginSession)
+        .scalar_subquery()
+    )
+    return (
+        grants.client_query()
+        .add_columns(
+            LOGIN_COLUMNS[0].label("login_id"), *LOGIN_COLUMNS[1:], company.label("company_lock"),
+            grants.shared_stores(select(LoginSession.account_id).where(this)),
+        )
+        .outerjoin(LoginSession, and_(this, *login_session_alive(NOW)))
+        .outerjoin(Account, and_(Account.id == LoginSession.account_id, *account_alive(NOW)))
+        .outerjoin(Company, and_(Company.id == Account.company_id, Company.ended_at.is_(None)))
+    )  # fmt: skip
 
 
 class FrontDoor(Exchange):
@@ -290,24 +151,8 @@ class FrontDoor(Exchange):
         if not could_be_client_id(client_id):
             return None
         digest = ids.digest(browser.read_cookie(browser.LOGIN_COOKIE))
-        company = (
-            select(Company.id)
-            .where(Company.id == LoginSession.company_id)
-            .with_for_update(read=True)
-            .correlate(LoginSession)
-            .scalar_subquery()
-        )
-        query = (
-            grants.client_query(client_id)
-            .add_columns(
-                LOGIN_COLUMNS[0].label("login_id"), *LOGIN_COLUMNS[1:], company.label("company_lock"),
-                grants.shared_stores(select(LoginSession.account_id).where(LoginSession.cookie_digest == digest)),
-            )
-            .outerjoin(LoginSession, and_(LoginSession.cookie_digest == digest, *login_session_alive(self.now)))
-            .outerjoin(Account, and_(Account.id == LoginSession.account_id, *account_alive(self.now)))
-            .outerjoin(Company, and_(Company.id == Account.company_id, Company.ended_at.is_(None)))
-        )  # fmt: skip
-        row = self.session.execute(query).one_or_none()
+        values = {"client_id": client_id, "cookie_digest": digest, "now": self.now}
+        row = run(self.session, _client_and_login(), values).one_or_none()
         if row is None:
             return None
         self.client = Client(row, self.now)
@@ -326,25 +171,25 @@ class FrontDoor(Exchange):
 def _check_unsupported(params: dict[str, str], client: Client, values: MultiDict[str, str]) -> None:
     """What we do not do is refused, not ignored (OI-16, OA-08); and PKCE is demanded of everybody but the excepted (D5)."""
     if wrong_resource(values, browser.services().settings.issuer):
-        raise _Redirectable("invalid_target")
+        raise Redirectable("invalid_target")
     if "request" in params:
-        raise _Redirectable("request_not_supported")
+        raise Redirectable("request_not_supported")
     if "request_uri" in params:
-        raise _Redirectable("request_uri_not_supported")
+        raise Redirectable("request_uri_not_supported")
     mode = params.get("response_mode", "query")
     if mode not in RESPONSE_MODES:
-        raise _Redirectable("invalid_request", "response_mode is query or form_post.")
+        raise Redirectable("invalid_request", "response_mode is query or form_post.")
     if mode == "form_post" and not _web(params["redirect_uri"]):
-        raise _Redirectable("invalid_request", "form_post needs an https redirect_uri.")
+        raise Redirectable("invalid_request", "form_post needs an https redirect_uri.")
     if "code_challenge" not in params:
         if client.is_public or not client.row.pkce_exempt:
-            raise _Redirectable("invalid_request", "PKCE is required: send code_challenge with method S256.")
+            raise Redirectable("invalid_request", "PKCE is required: send code_challenge with method S256.")
         if not params.get("nonce"):
-            raise _Redirectable("invalid_request", "A client excepted from PKCE sends a nonce.")
+            raise Redirectable("invalid_request", "A client excepted from PKCE sends a nonce.")
     elif params.get("code_challenge_method") != "S256":
-        raise _Redirectable("invalid_request", "code_challenge_method must be S256.")
+        raise Redirectable("invalid_request", "code_challenge_method must be S256.")
     if len(params.get("nonce", "")) > 1000 or len(params.get("state", "")) > 4000:
-        raise _Redirectable("invalid_request", "nonce or state is too long.")
+        raise Redirectable("invalid_request", "nonce or state is too long.")
 
 
 def _web(uri: str) -> bool:
@@ -365,7 +210,7 @@ def _proceed(
     now, client, login = browser.now(), front.client, front.login
     step = next_step(wish, login, now=now)
     if isinstance(step, Refuse):
-        raise _Redirectable(step.error)
+        raise Redirectable(step.error)
     if isinstance(step, Login) or client is None or login is None:
         return _wait(session, params, stored, page="/login")
     if isinstance(step, StepUp) and not (step.voluntary and second_factor.seed_of(session, login.account_id) is None):
@@ -383,7 +228,7 @@ def _proceed(
         )
     if needs_second_factor(allowed.roles) and not acr_at_least(login.acr, ACR_ORDER[1]):
         if "none" in wish.prompt:
-            raise _Redirectable("interaction_required")
+            raise Redirectable("interaction_required")
         return _wait(session, params, stored, page="/login/step-up")
     if stored is not None and not live.use_request(session, stored.id, now=now):
         raise Stale("この画面は古くなりました。アプリからもう一度開いてください。", "pending request was used")
@@ -403,7 +248,7 @@ def _proceed(
 
 
 def _refuse_login() -> Answer:
-    raise _Redirectable("login_required")
+    raise Redirectable("login_required")
 
 
 def _scope(scope: str, allowed: Allowed) -> str:
@@ -438,7 +283,7 @@ def _blocked(
         subject_id=login.account_id, application_id=client.application.id, reason=reason,
     )  # fmt: skip
     if "none" in wish.prompt:
-        raise _Redirectable("access_denied")
+        raise Redirectable("access_denied")
     back = _location(params, _answer_params(params, {"error": "access_denied"}))
     return render_template("oidc/blocked.html", application=client.row.application_name, reason=reason, back=back), 403
 
@@ -479,5 +324,7 @@ def _local_error(private: str, values: MultiDict[str, str]) -> Answer:
         },
     )
     raise Denied(
-        f"このアプリの設定に問題があり、開けません。アプリの管理者に番号 {g.request_id} を伝えてください。", private
+        "このアプリの設定に問題があり、開けません。アプリの管理者に番号 %(number)s を伝えてください。",
+        private,
+        values={"number": g.request_id},
     )

@@ -12,7 +12,7 @@ from authlib.oauth2.rfc6749.util import extract_basic_authorization
 from werkzeug.datastructures import Headers, MultiDict
 
 from idp.core import ids
-from idp.domain.applications.decide import ApplicationFacts
+from idp.domain.applications.decide import application_facts
 
 SCOPES = ("openid", "profile", "offline_access")
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,64}")
@@ -26,13 +26,7 @@ class Client(ClientMixin):  # type: ignore[misc]
         self.row = row
         self.now = now
         self.client_id: str = row.client_id
-        self.application = ApplicationFacts(
-            row.application_id,
-            row.application_company_id,
-            tuple(row.functions),
-            row.min_acr,
-            row.application_ended_at is None,
-        )
+        self.application = application_facts(row)
 
     @property
     def is_public(self) -> bool:

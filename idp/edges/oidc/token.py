@@ -12,8 +12,8 @@ from idp.domain.applications import decide as gate
 from idp.domain.applications.decide import Allowed
 from idp.domain.tokens import grants
 from idp.edges import browser
-from idp.edges.oidc import bp, claims
-from idp.edges.oidc.client import Client, Request, repeated, wrong_resource
+from idp.edges.oidc import bp, claims, code_grant, refresh_grant
+from idp.edges.oidc.client import Request, repeated, wrong_resource
 from idp.edges.oidc.exchange import GRANT_TYPES, Exchange
 from idp.ledgers.audit.log import Actor
 
@@ -44,6 +44,8 @@ def token() -> Response:
     with transaction() as session:
         actor = Actor("client", None, *_where())
         exchange = Exchange(services, session, now=browser.now(), actor=actor)
+        code_grant.register(exchange)
+        refresh_grant.register(exchange)
         answer: Response = exchange.create_token_response(call)
     return _cross_origin(answer)
 
@@ -66,7 +68,7 @@ def preflight() -> Response:
 
 @bp.route("/oidc/userinfo", methods=["GET", "POST"], endpoint="userinfo", provide_automatic_options=False)
 def userinfo() -> Response:
-    """Claims about the person behind an access token: a live check each time (OIDC Core §5.3, OI-11). Two statements."""
+    """Claims about the person behind an access token: a live check each time (OIDC Core §5.3, OI-11). One statement."""
     services, now = browser.services(), browser.now()
     if repeated(request.form) or ("Authorization" in request.headers and "access_token" in request.form):
         return _error("invalid_request", "Send the access token once.")
@@ -78,14 +80,15 @@ def userinfo() -> Response:
         return _challenge("invalid_token")
     kid, token_claims = verified
     with reading() as session:
-        row = grants.live_grant(session, token_claims["gid"], kid, now=now)
-        facts = gate.load_facts(session, row.account_id, row.application_id, now=now) if row else None
-    if row is None or facts is None:
+        live = grants.live_grant(session, token_claims["gid"], kid, now=now)
+    if live is None:
         return _challenge("invalid_token")
-    allowed = gate.decide(Client(row, now).application, facts, acr=row.acr)
+    allowed = gate.decide(live.application, live.facts, acr=live.acr)
     if not isinstance(allowed, Allowed):
         return _challenge("invalid_token")
-    body = claims.about(facts, allowed, scope=token_claims["scope"], asked=frozenset(token_claims.get("asked", ())))
+    body = claims.about(
+        live.facts, allowed, scope=token_claims["scope"], asked=frozenset(token_claims.get("asked", ()))
+    )
     return _cross_origin(Response(json.dumps(body), mimetype="application/json"))
 
 

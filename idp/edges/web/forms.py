@@ -46,7 +46,7 @@ class Form(FlaskForm):  # type: ignore[misc]
 
     def refuse(self, error: SekishoError) -> None:
         """Show a domain error at its field, or above the form when it names none of ours."""
-        message = language.text(error.public)
+        message = language.text(error.public, **error.values)
         field = self._fields.get(error.field or "")
         if field is not None:
             field.errors = [*field.errors, message]

@@ -233,17 +233,38 @@ def _enter(
     next_path: str,
 ) -> Answer:
     """The last step: claim the account, insert the login session, set the cookies. Raises _Wrong when the account changed."""
-    now = browser.now()
+    now, earlier = browser.now(), browser.look()
     with transaction() as session:
         cookie = live.open_login(
             session, account_id=account_id, company_id=company_id, epoch=epoch, how=opening(session, account_id, acr, amr, now=now),
             actor=browser.actor(account_id), now=now,
         )  # fmt: skip
-        if cookie is not None and brakes is not None:
-            brakes.forget(session)
+        if cookie is not None:
+            _leave(session, earlier, now=now)
+            if brakes is not None:
+                brakes.forget(session)
     if cookie is None:
         raise _Wrong
     return entered(cookie, account_id, onward(handle, next_path))
+
+
+def _leave(session: Session, earlier: browser.Looking | None, *, now: datetime) -> None:
+    """One browser, one login: what was open here ends with everything in it, or nobody could end it any more from this
+    browser, at a shared terminal least of all (AC-40, OA-15)."""
+    if earlier is not None:
+        _end_login(session, earlier, reason="switched", now=now)
+
+
+def _end_login(session: Session, looking: browser.Looking, *, reason: str, now: datetime) -> int:
+    """End a login session, tell the applications opened in it, write the row. Returns how many are told."""
+    mine, give_up_after = looking.login, browser.services().settings.give_up_after
+    found = ends.log_out(session, mine.id, reason=reason, now=now) or []
+    ends.tell(session, mine.account_id, found, give_up_after=give_up_after, now=now)
+    record(
+        session, Tag.LOGOUT_REQUESTED, actor=looking.viewer.actor, now=now, company_id=mine.company_id,
+        subject_id=mine.account_id, login_session_id=mine.id, told=len(found), reason=reason,
+    )  # fmt: skip
+    return len(found)
 
 
 def opening(session: Session, account_id: uuid.UUID, acr: str, amr: tuple[str, ...], *, now: datetime) -> Opening:
@@ -340,7 +361,7 @@ def _finish(
     pending: PendingLogin, seed: second_factor.SealedSeed, step: int | None, form: CodeForm, brakes: Brakes
 ) -> Answer | None:
     """Company, account at its epoch, code claimed, unfinished login used up, login session: in the lock order."""
-    now, account_id = browser.now(), pending.account_id
+    now, account_id, earlier = browser.now(), pending.account_id, browser.look()
     with transaction() as session:
         found = authn.find_by_id(session, account_id)
         if found is None or not share_company(session, found.company_id):
@@ -363,6 +384,7 @@ def _finish(
             how=opening(session, account_id, AAL2, ("pwd", "otp", "mfa"), now=now), actor=browser.actor(account_id), now=now,
         )  # fmt: skip
         if cookie is not None:
+            _leave(session, earlier, now=now)
             brakes.forget(session)
     return entered(cookie, account_id, onward(form.request.data, form.next.data)) if cookie else None
 
@@ -535,19 +557,7 @@ def logout() -> Answer:
     told = 0
     if looking is not None:
         with transaction() as session:
-            found = ends.log_out(session, looking.login.id, reason="logout", now=now) or []
-            ends.tell(
-                session,
-                looking.login.account_id,
-                found,
-                give_up_after=browser.services().settings.give_up_after,
-                now=now,
-            )
-            record(
-                session, Tag.LOGOUT_REQUESTED, actor=looking.viewer.actor, now=now, company_id=looking.login.company_id,
-                subject_id=looking.login.account_id, login_session_id=looking.login.id, told=len(found),
-            )  # fmt: skip
-            told = len(found)
+            told = _end_login(session, looking, reason="logout", now=now)
     g.looking = None
     answer = make_response(render_template("web/logged_out.html", told=told))
     browser.delete_cookie(answer, browser.LOGIN_COOKIE)

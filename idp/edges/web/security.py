@@ -9,6 +9,7 @@ import segno
 from flask import Blueprint, make_response, redirect, render_template, request
 from markupsafe import Markup
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from idp.core import ids
 from idp.core.db import reading, retrying, transaction
@@ -147,6 +148,7 @@ def _change_password(looking: Looking, form: ChangePasswordForm) -> None:
         alive = share_company(session, candidate.company_id)
         if not alive or not raise_epoch(session, candidate.account_id, epoch=candidate.epoch, now=now):
             raise Invalid("ほかの場所で変わりました。もう一度やり直してください。")
+        _still_in(session, looking)
         activation.set_password(session, candidate.account_id, verifier=verifier, now=now)
         activation.end_all(session, candidate.account_id, now=now)
         told = ends.end_other_logins(
@@ -157,6 +159,12 @@ def _change_password(looking: Looking, form: ChangePasswordForm) -> None:
             session, Tag.PASSWORD_CHANGED, actor=looking.viewer.actor, now=now, company_id=candidate.company_id,
             subject_id=candidate.account_id,
         )  # fmt: skip
+
+
+def _still_in(session: Session, looking: Looking) -> None:
+    """The gate of what is done inside a login: nothing done in one that has ended meanwhile is kept (RE-20). Raises Stale."""
+    if not live.claim_login_session(session, looking.login.id, now=browser.now()):
+        raise Stale("画面の期限が切れました。もう一度送ってください。", "login session ended meanwhile")
 
 
 @bp.route("/me/security/totp/new", methods=["GET", "POST"])
@@ -231,6 +239,8 @@ def new_recovery_codes(looking: Looking) -> Answer:
         codes = second_factor.remake_recovery_codes(
             session, looking.login.account_id, actor=looking.viewer.actor, now=browser.now()
         )
+        if codes is not None:
+            _still_in(session, looking)
     if codes is None:
         raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", "account ended")
     return render_template("web/recovery_codes.html", codes=codes, onward="/me/security")

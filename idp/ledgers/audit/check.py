@@ -92,7 +92,7 @@ class _Emptied:
         elif row.tag == Tag.PERSONAL_ERASED.value:
             self.erased.add(str(row.subject_id))
         elif row.tag == Tag.RETENTION_ENDED.value and row.detail.get("part") in self.ended:
-            self.ended[row.detail["part"]].append((str(row.detail.get("of")), str(row.detail.get("before"))))
+            self.ended[row.detail["part"]].append((str(row.detail.get("tag")), str(row.detail.get("before"))))
         if row.personal_hash is not None:
             self.personal.append((row.leaf_index, row.tag, at, {row.subject_id, row.actor_id}))
 

@@ -1,15 +1,17 @@
 """Emptying rows: the personal block at an erasure, the body when its class's time is over. Proofs stay valid (AU-09).
 
 The only module that does either; the triggers let nothing else through. A verifier tells an emptied row from a tampered one by a
-row that says why, so whoever empties calls `say_erased` or `say_ended` in the same transaction (docs/protocols/evidence.md 2).
+row that says why (docs/protocols/evidence.md 2), so whoever empties writes one in the same transaction, or before:
+
+- an erasure: `Tag.PERSONAL_ERASED` with `subject_id`; it covers the personal block of rows whose subject or actor this is;
+- the end of a retention period: `Tag.RETENTION_ENDED` with detail `tag`, `before` (`leaf.instant`) and `part` (`body` or
+  `personal`); it covers rows of that tag from before that instant.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.orm import Session
@@ -17,11 +19,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from idp.core.errors import Conflict
 from idp.ledgers.audit import leaf
-from idp.ledgers.audit.events import Tag
-from idp.ledgers.audit.log import Actor, record
 from idp.ledgers.audit.models import AuditEvent
-
-Part = Literal["body", "personal"]
 
 _TABLE: Table = AuditEvent.__table__  # type: ignore[assignment]
 
@@ -49,18 +47,6 @@ def body(session: Session, *which: ColumnElement[bool], limit: int = 1000) -> in
     return _write(session, [
         {"row": row.id, "body_hash": leaf.body_digest(row), **EMPTY_BODY} for row in rows
     ], {*EMPTY_BODY, "body_hash"})  # fmt: skip
-
-
-def say_erased(
-    session: Session, account_id: uuid.UUID, *, company_id: uuid.UUID | None, actor: Actor, now: datetime
-) -> None:
-    """The row that covers the personal blocks of all rows whose subject or actor this person is."""
-    record(session, Tag.PERSONAL_ERASED, actor=actor, now=now, company_id=company_id, subject_id=account_id)
-
-
-def say_ended(session: Session, tag: str, part: Part, *, before: datetime, actor: Actor, now: datetime) -> None:
-    """The row that covers bodies, or personal blocks, of rows with this tag from before that instant."""
-    record(session, Tag.RETENTION_ENDED, actor=actor, now=now, of=tag, part=part, before=leaf.instant(before))
 
 
 def _sealed(session: Session, *which: ColumnElement[bool], limit: int) -> Sequence[Any]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, delete, insert, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from idp import __version__
 from idp.core import ids
-from idp.core.db import change, insert_into
+from idp.core.db import add_all, change, insert_into
 from idp.ledgers.audit import leaf
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent, RefusalCount
@@ -59,7 +59,7 @@ def record(
         "software": __version__, "detail": {k: _plain(v) for k, v in detail.items() if v is not None},
         "personal": mine, "personal_salt": ids.new_bytes(16) if mine else None, "leaf_version": leaf.VERSION,
     }  # fmt: skip
-    session.execute(insert(AuditEvent).values(row))
+    add_all(session, AuditEvent, [row])
 
 
 def _plain(value: Any) -> Any:

@@ -392,7 +392,7 @@ def read_cover(export: Export, entry: dict[str, Any], manifest: dict[str, Any]) 
     good = inclusion_ok(hashed, entry["index"], size, _hashes(entry["proof"]), root)
     if not good or head is None or body is None or head["tag"] != "audit:retention:ended":
         raise Wrong("保存期限の記録が正しくありません", "a record of retention is not in the tree")
-    return (body["detail"]["of"], body["detail"]["before"]) if body["detail"]["part"] == "body" else ("", "")
+    return (body["detail"]["tag"], body["detail"]["before"]) if body["detail"]["part"] == "body" else ("", "")
 
 
 def check(path: Any, key: Optional[str] = None, anchors: Sequence[str] = (), say: Optional[Say] = None) -> int:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from idp.core import ids
-from idp.core.db import claim, insert_into
+from idp.core.db import claim, prepared, run
 from idp.ledgers.outbox.models import OutboxRow
 
 LEASE = timedelta(seconds=30)
@@ -35,8 +36,7 @@ class Order:
     give_up_at: datetime
 
 
-def put(
-    session: Session,
+def delivery(
     *,
     topic: str,
     destination: str,
@@ -46,14 +46,30 @@ def put(
     ref: uuid.UUID | None = None,
     subject_epoch: int = 0,
     **detail: Any,
-) -> None:
-    """Write one delivery; a second one with the same dedup_key is the same delivery and changes nothing."""
-    row = {
+) -> dict[str, Any]:
+    """One delivery for `put_all`. dedup_key: what makes two of them the same one."""
+    return {
         "id": ids.new_id(now), "created_at": now, "topic": topic, "ref": ref, "destination": destination,
         "dedup_key": dedup_key, "subject_epoch": subject_epoch, "detail": detail, "state": "waiting", "run_at": now,
         "give_up_at": now + give_up_after, "tries": 0, "fence": 0,
     }  # fmt: skip
-    session.execute(insert_into(session, OutboxRow).values(row).on_conflict_do_nothing(index_elements=["dedup_key"]))
+
+
+def put_all(session: Session, deliveries: Sequence[Mapping[str, Any]]) -> None:
+    """Write deliveries in one statement; a second one with the same dedup_key is the same delivery and changes nothing."""
+    if deliveries:
+        run(session, _put(session.get_bind().dialect.name), deliveries)
+
+
+def put(session: Session, **what: Any) -> None:
+    """Write one `delivery`."""
+    put_all(session, [delivery(**what)])
+
+
+@prepared
+def _put(dialect: str) -> Any:
+    insert = (sqlite if dialect == "sqlite" else postgresql).insert(OutboxRow)
+    return insert.on_conflict_do_nothing(index_elements=["dedup_key"])
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ victim (D7).
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,7 +21,7 @@ from sqlalchemy import ColumnElement, false, func, null, select, update
 from sqlalchemy.orm import Session
 
 from idp.core import ids
-from idp.core.db import change
+from idp.core.db import add_all, change
 from idp.core.errors import Conflict, NotFound
 from idp.domain.applications.models import Application, RelyingParty
 from idp.domain.authn import activation
@@ -111,8 +112,7 @@ def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now:
     session.add(revocation)
     session.flush()
     cuts = plan(found, now=now)
-    for position, planned in enumerate(cuts):
-        _store(session, revocation, position, planned, epoch=account.epoch, order=order, now=now)
+    _store(session, revocation, cuts, epoch=account.epoch, order=order, now=now)
     if all(cut.state is CutState.DONE for cut in cuts):
         revocation.completed_at = now
     session.flush()
@@ -315,40 +315,41 @@ def _secrets_seen(session: Session, scope: Scope, account_id: uuid.UUID) -> tupl
 
 
 def _store(
-    session: Session,
-    revocation: Revocation,
-    position: int,
-    planned: PlannedCut,
-    *,
-    epoch: int,
-    order: Order,
-    now: datetime,
+    session: Session, revocation: Revocation, cuts: Sequence[PlannedCut], *, epoch: int, order: Order, now: datetime
 ) -> None:
-    done = planned.state is CutState.DONE
-    cut = Cut(
-        id=ids.new_id(now), created_at=now, revocation_id=revocation.id, position=position, kind=planned.kind.value,
-        target_ref=planned.target_ref, application_id=planned.application_id, count=planned.count, state=planned.state.value,
-        grade=planned.grade.value if planned.grade else None, residual_until=planned.residual_until, attempts=0,
-        deadline_at=now + order.give_up_after, done_at=now if done else None,
-    )  # fmt: skip
-    session.add(cut)
-    session.flush()
-    if done and planned.grade is not None:
-        session.add(
-            Evidence(
-                id=ids.new_id(now), created_at=now, cut_id=cut.id, kind="ended_in_revocation", grade=planned.grade.value,
-                detail={"count": planned.count},
-            )
+    """Cuts, their evidence and their deliveries: three statements, however many there are."""
+    rows, proofs, deliveries = [], [], []
+    alone = revocation.scope_kind == Scope.LOGIN_SESSION.value
+    for position, planned in enumerate(cuts):
+        done, cut_id = planned.state is CutState.DONE, ids.new_id(now)
+        rows.append(
+            {
+                "id": cut_id, "created_at": now, "revocation_id": revocation.id, "position": position, "kind": planned.kind.value,
+                "target_ref": planned.target_ref, "application_id": planned.application_id, "count": planned.count,
+                "state": planned.state.value, "grade": planned.grade.value if planned.grade else None,
+                "residual_until": planned.residual_until, "attempts": 0, "deadline_at": now + order.give_up_after,
+                "done_at": now if done else None,
+            }
         )  # fmt: skip
-    if planned.leaves:
-        queue.put(
-            session, topic=TOPIC, ref=cut.id, destination=str(planned.application_id), dedup_key=f"cut:{cut.id}", now=now,
-            give_up_after=order.give_up_after, subject_epoch=epoch, application_id=str(planned.application_id),
-            account_id=str(revocation.account_id), whole_subject=revocation.scope_kind != Scope.LOGIN_SESSION.value,
-            revocation_id=str(revocation.id), t0=revocation.t0.isoformat(), login_session_id=(
-                str(revocation.scope_id) if revocation.scope_kind == Scope.LOGIN_SESSION.value else None
-            ),
-        )  # fmt: skip
+        if done and planned.grade is not None:
+            proofs.append(
+                {
+                    "id": ids.new_id(now), "created_at": now, "cut_id": cut_id, "kind": "ended_in_revocation",
+                    "grade": planned.grade.value, "detail": {"count": planned.count},
+                }
+            )  # fmt: skip
+        if planned.leaves:
+            deliveries.append(
+                queue.delivery(
+                    topic=TOPIC, ref=cut_id, destination=str(planned.application_id), dedup_key=f"cut:{cut_id}", now=now,
+                    give_up_after=order.give_up_after, subject_epoch=epoch, application_id=str(planned.application_id),
+                    account_id=str(revocation.account_id), whole_subject=not alone, revocation_id=str(revocation.id),
+                    t0=revocation.t0.isoformat(), login_session_id=str(revocation.scope_id) if alone else None,
+                )
+            )  # fmt: skip
+    add_all(session, Cut, rows)
+    add_all(session, Evidence, proofs)
+    queue.put_all(session, deliveries)
 
 
 def _number(now: datetime) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
+from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import select
@@ -28,6 +29,7 @@ from idp.ledgers.audit.models import AuditEvent
 from idp.lifecycle.revocation import facts, labels
 from idp.lifecycle.revocation.receipt import Receipt
 
+TOKYO = ZoneInfo("Asia/Tokyo")
 #: the rows that carry facts
 TAGS = (
     Tag.REVOKED, Tag.CUT_ATTEMPTED, Tag.CUT_CLOSED, Tag.CUT_NEEDS_PERSON, Tag.CUT_ATTESTED, Tag.CUT_IMPOSSIBLE, Tag.RECEIPT_SEALED,
@@ -139,5 +141,10 @@ def page(pack: dict[str, Any], templates: Path) -> str:
     )
     reason, scope = labels.of(labels.REASON, pack["facts"]["reason"]), labels.of(labels.SCOPE, pack["facts"]["scope"])
     return environment.get_template("evidence/pack.html").render(
-        pack=pack, facts=pack["facts"], reason=reason, scope=scope
+        pack=pack, facts=pack["facts"], reason=reason, scope=scope, tokyo=_tokyo
     )
+
+
+def _tokyo(at: str) -> str:
+    """2026-12-01 12:00:00 of an instant as the log writes it."""
+    return datetime.fromisoformat(at).astimezone(TOKYO).strftime("%Y-%m-%d %H:%M:%S")

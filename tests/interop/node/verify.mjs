@@ -116,7 +116,7 @@ if (manifest.kind === "receipt") {
     must(entry.index === at++, "gap");
     const shown = manifest.company_id === null || leaf.company === manifest.company_id;
     if (leaf.v === 1 && shown && !body)
-      must(covers.some(([tag, d]) => tag === "audit:retention:ended" && d.part === "body" && d.of === leaf.tag && leaf.at < d.before), "emptied");
+      must(covers.some(([tag, d]) => tag === "audit:retention:ended" && d.part === "body" && d.tag === leaf.tag && leaf.at < d.before), "emptied");
     tree.push({ size: 1, hash }); count++;
     while (tree.length > 1 && tree.at(-1).size === tree.at(-2).size) { const r = tree.pop(), l = tree.pop(); tree.push({ size: l.size * 2, hash: node(l.hash, r.hash) }); }
   }

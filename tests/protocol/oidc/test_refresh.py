@@ -205,7 +205,6 @@ def test_OA_16_a_family_ends_with_its_login_session(provider: Provider, at: At) 
     assert refreshed(client, offline)
 
 
-@pytest.mark.xfail(strict=True, reason="a login does not end the one that this browser had: web/login.py has to")
 @pytest.mark.parametrize("who", ["the same person", "somebody else"])
 def test_OA_15_a_second_login_in_a_browser_ends_the_first(provider: Provider, at: At, who: str) -> None:
     """OA-15 *switch*, AC-40: after a new login and a logout nothing of this browser lives on."""

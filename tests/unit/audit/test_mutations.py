@@ -131,7 +131,7 @@ def honest(dice: random.Random, count: int = 30) -> Forged:
     rows[9].leaf_version = 7
     rows[25].tag, rows[25].subject_id = Tag.PERSONAL_ERASED.value, uuid.UUID(int=102)
     rows[26].tag = Tag.RETENTION_ENDED.value
-    rows[26].detail = {"of": Tag.CODE_ISSUED.value, "part": "body", "before": leaf.instant(utc(2026, 12, 1))}
+    rows[26].detail = {"tag": Tag.CODE_ISSUED.value, "part": "body", "before": leaf.instant(utc(2026, 12, 1))}
     for row in rows:
         row.leaf_hash = leaf.leaf_hash(row) if row.leaf_version == 1 else dice.randbytes(32)
     tiles = tiles_of([row.leaf_hash for row in rows])
