@@ -221,7 +221,7 @@ def inserts(count: int = 20_000, times: int = 3) -> None:
         SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(h, 1, 3) || '8' || substr(h, 4, 15))::uuid,
                now(), 'oidc:token:refreshed', 'ok', 'client', company_id, subject_id, app, substr(h, 1, 12), '0.1.0', '{{}}', 1
         FROM (SELECT md5(random()::text) AS h, a.company_id, a.id AS subject_id,
-                     (SELECT id FROM application WHERE slug = 'app-' || 1 + a.epoch % 20) AS app
+                     (SELECT id FROM application WHERE slug = 'app-' || 1 + mod(abs(hashtext(a.login_name)), 20)) AS app
               FROM account a WHERE login_name LIKE 'P%%' ORDER BY random() LIMIT {count}) x"""
 
     def run() -> float:

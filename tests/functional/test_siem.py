@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 import time_machine
+from click.testing import CliRunner
 from flask import Flask
 from sqlalchemy import select
 
 from idp.app import create_app
+from idp.cli import cli
 from idp.core import clock, syslog
 from idp.core.db import reading, transaction
 from idp.core.settings import RefusedToStart, Settings
@@ -25,7 +27,7 @@ from idp.ledgers.audit.log import Actor, record
 from idp.ledgers.audit.models import AuditEvent
 from idp.ledgers.siem import shape, stream
 from idp.worker import Worker
-from tests.actors import utc
+from tests.actors import Browser, utc
 from tests.conftest import Database, dispose
 from tests.fakes.outbound import RecordingOutbound, down, ok, status
 
@@ -129,6 +131,8 @@ def test_falling_behind_is_said_once_au13(database: Database, outbound: Recordin
             clockwork.shift(timedelta(minutes=2))
             worker.drain()
         assert tags(app) == [Tag.STREAM_BEHIND]
+        with Browser(app) as anyone:
+            assert anyone.get("/readyz").json()["siem_behind_s"] >= 300
         with app.app_context(), reading() as session:
             assert stream.lag(session, now=clock.now()) >= timedelta(minutes=5)
         outbound.behave(URL, ok)
@@ -158,7 +162,9 @@ class Reader(socketserver.StreamRequestHandler):
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_syslog_by_tcp_and_udp_au13(database: Database, outbound: RecordingOutbound) -> None:
+def test_syslog_by_tcp_and_udp_au13(
+    database: Database, outbound: RecordingOutbound, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """RFC 5424 in counted octets: a line break in a name stays inside its event; one datagram per event; a dead server is a retry."""
     server = Lines()
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -180,6 +186,17 @@ def test_syslog_by_tcp_and_udp_au13(database: Database, outbound: RecordingOutbo
     server.server_close()
     with pytest.raises(syslog.NotSent):
         syslog.send(url, [b"x"])
+    for name in ("environment", "issuer", "database_url", "root_key", "pepper_file", "siem_url"):
+        monkeypatch.setenv(f"SEKISHO_{name.upper()}", str(getattr(app.extensions["sekisho"].settings, name)))
+    with time_machine.travel(NOW, tick=False) as clockwork:
+        write(app, 1)
+        worker.drain()
+        clockwork.shift(timedelta(minutes=6))
+        told = CliRunner().invoke(cli, ["siem", "status", "--json"])
+        assert told.exit_code == 3, told.output
+        assert json.loads(told.stdout)["behind_s"] == 360
+        assert CliRunner().invoke(cli, ["siem", "rewind", "0"]).exit_code == 0
+        assert json.loads(CliRunner().invoke(cli, ["siem", "status", "--json"]).stdout)["next_index"] == 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as heard:
         heard.bind(("127.0.0.1", 0))
         heard.settimeout(5)

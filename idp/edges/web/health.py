@@ -17,6 +17,7 @@ from idp.edges.web import styleguide
 from idp.ledgers.audit import anchors
 from idp.ledgers.audit.models import AuditEvent, AuditSealer
 from idp.ledgers.outbox.models import OutboxRow
+from idp.ledgers.siem import stream
 
 bp = Blueprint("health", __name__)
 LATE = timedelta(minutes=5)
@@ -41,11 +42,12 @@ def _state() -> dict[str, object]:
         with reading() as session:
             oldest = session.scalar(
                 select(func.min(OutboxRow.created_at)).where(
-                    OutboxRow.state != "done", OutboxRow.topic != anchors.TOPIC
+                    OutboxRow.state != "done", OutboxRow.topic.not_in((anchors.TOPIC, stream.TOPIC))
                 )
             )
             unsealed = session.scalar(select(func.min(AuditEvent.created_at)).where(AuditEvent.leaf_index.is_(None)))
             alarm = session.scalar(select(AuditSealer.alarm))
+            behind = stream.lag(session, now=now) if browser.services().settings.siem_url else timedelta(0)
             silent = anchors.late(session, browser.services().settings.anchor_places, now=now)
         migrated = is_current(db.engine)
     except Unavailable:
@@ -64,6 +66,7 @@ def _state() -> dict[str, object]:
         "oldest_unsealed_s": log_lag,
         "log_late": log_lag > LATE.total_seconds(),
         "anchors_late": len(silent),
+        "siem_behind_s": int(behind.total_seconds()),
     }
 
 

@@ -77,6 +77,11 @@ def _under_way() -> Any:
     return select(OutboxRow.id).where(OutboxRow.topic == TOPIC, OutboxRow.state.in_(("waiting", "leased"))).limit(1)
 
 
+def position(session: Session) -> int | None:
+    """The leaf index that the next batch begins with; None before the first sweep with a destination."""
+    return session.scalar(select(AuditReader.next_index).where(AuditReader.name == TOPIC))
+
+
 def rewind(session: Session, index: int, *, now: datetime) -> None:
     """Go on from this leaf index: 0 sends the whole log again. The batch under way is finished first."""
     reader(session, TOPIC, start=index, now=now)
@@ -149,7 +154,7 @@ def lag(session: Session, *, now: datetime) -> timedelta:
         select(OutboxRow.detail).where(OutboxRow.topic == TOPIC, OutboxRow.state.in_(("waiting", "leased")))
     ).all()
     begins = [detail["begin"] for detail in waiting]
-    cursor = session.scalar(select(AuditReader.next_index).where(AuditReader.name == TOPIC))
+    cursor = position(session)
     if cursor is None:
         return timedelta(0)
     oldest = session.scalar(select(AuditEvent.created_at).where(AuditEvent.leaf_index == min([*begins, cursor])))
