@@ -102,18 +102,13 @@ def verify_command(files: tuple[Path, ...], keys: tuple[str, ...], *, as_json: b
 
 
 def _log(session: Session, services: Services, given: list[str], keys: list[str]) -> check.Log:
-    """The database as `check` reads it: rows and checkpoints in pieces."""
+    """The database as `check` reads it. The log grows meanwhile: what was signed is read first, the size after it, rows last."""
+    head = HeadFile(services.settings.log_head).read()
 
     def tiles(level: int, position: int) -> bytes | None:
         found = session.scalar(select(AuditTile.hashes).where(AuditTile.level == level, AuditTile.position == position))
         return bytes(found) if found is not None else None
 
-    rows = session.execute(
-        select(AuditEvent.__table__)
-        .where(AuditEvent.leaf_index.is_not(None))
-        .order_by(AuditEvent.leaf_index)
-        .execution_options(yield_per=2000)
-    )
     waiting = session.scalars(
         select(AuditEvent).where(
             AuditEvent.leaf_index.is_(None), AuditEvent.tag.in_([Tag.PERSONAL_ERASED.value, Tag.RETENTION_ENDED.value])
@@ -126,11 +121,13 @@ def _log(session: Session, services: Services, given: list[str], keys: list[str]
             AuditCheckpoint.id
         )
     )
+    signed = [(names[c.origin_id], c.size, bytes(c.root), c.note) for c in checkpoints]
+    size = session.scalar(select(AuditSealer.size)) or 0
     return check.Log(
-        rows=rows, tiles=tiles, size=session.scalar(select(AuditSealer.size)) or 0,
-        checkpoints=[(names[c.origin_id], c.size, bytes(c.root), c.note) for c in checkpoints],
+        rows=store.rows(session, 0, size), tiles=tiles, size=size,
+        checkpoints=signed,
         origins=[check.Origin(o.name, o.vkey, o.began_at_size, o.link) for o in origins],
-        head=HeadFile(services.settings.log_head).read(), checker=logkey.checker, anchors=given, keys=keys, waiting=waiting,
+        head=head, checker=logkey.checker, anchors=given, keys=keys, waiting=waiting,
     )  # fmt: skip
 
 

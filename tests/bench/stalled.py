@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import uuid
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import cast
 
@@ -19,6 +20,7 @@ from flask import Flask
 
 from idp.core import clock
 from idp.core.db import db, transaction
+from idp.core.errors import Unavailable
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
 from tests.actors import World
@@ -69,8 +71,10 @@ def main(engine: str) -> None:
 
         def work() -> None:
             with app.app_context():
-                while stuck.step():
-                    pass
+                left = True
+                while left:
+                    with suppress(Unavailable):  # SQLite's lock, five seconds in vain: the worker comes back too
+                        left = bool(stuck.step())
                 stuck.release()
 
         working = threading.Thread(target=work)

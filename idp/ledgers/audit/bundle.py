@@ -181,13 +181,7 @@ def frontier(session: Session, size: int) -> list[bytes]:
 
 def between(session: Session, first: int, second: int, *, company_id: uuid.UUID | None) -> Iterator[bytes]:
     """The rows of a span, in order. company_id: only this company's bodies are shown; every leaf is."""
-    query = (
-        select(AuditEvent.__table__)
-        .where(AuditEvent.leaf_index >= first, AuditEvent.leaf_index < second)
-        .order_by(AuditEvent.leaf_index)
-        .execution_options(yield_per=1000)
-    )
-    for row in session.execute(query):
+    for row in store.rows(session, first, second):
         yield line(row, body=company_id is None or row.company_id == company_id)
 
 

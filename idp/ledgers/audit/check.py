@@ -183,7 +183,8 @@ def _last_tiles(log: Log, levels: Mapping[int, Sequence[bytes]], size: int, repo
     for level, entries in levels.items():
         position = size >> 8 * (level + 1)
         stored = log.tiles(level, position)
-        if (stored or b"") != b"".join(entries):
+        ours = b"".join(entries)
+        if (stored or b"")[: len(ours)] != ours:  # the log may have grown since its size was read
             report.wrong(size, "tile", f"tile {level}/{position} is not what the rows give")
 
 

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=15)
 #: rows of one transaction: on SQLite everybody who writes waits for it
 CHUNK = 500
+#: between two chunks: SQLite's lock is not fair, and a backlog without a pause would starve everybody else
+PAUSE_S = 0.005
 #: a checkpoint is due after so many rows, or so long after the last one (AU-04: 1,000 rows or 5 s)
 CHECKPOINT_ROWS = 1000
 CHECKPOINT_S = 2.0
@@ -91,6 +93,8 @@ class Sealer:
             sealed = 0
             waiting = self._snapshot()
             for start in range(0, len(waiting), CHUNK):
+                if start:
+                    time.sleep(PAUSE_S)
                 self._seal(held, waiting[start : start + CHUNK])
                 sealed += len(waiting[start : start + CHUNK])
                 if held.size - held.signed >= CHECKPOINT_ROWS:

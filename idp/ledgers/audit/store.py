@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from idp.core.errors import Conflict
 from idp.ledgers.audit import merkle
-from idp.ledgers.audit.models import AuditAnchor, AuditCheckpoint, AuditOrigin, AuditTile
+from idp.ledgers.audit.models import AuditAnchor, AuditCheckpoint, AuditEvent, AuditOrigin, AuditTile
+
+PAGE = 2000
 
 
 def reader(session: Session) -> merkle.Read:
@@ -63,6 +67,15 @@ def inclusion(session: Session, index: int, checkpoint: AuditCheckpoint) -> list
     if index >= checkpoint.size:
         raise Conflict("この行は、まだ封印されていません。数秒後にもう一度試してください。", f"leaf {index}")
     return merkle.inclusion(reader(session), index, checkpoint.size)
+
+
+def rows(session: Session, first: int, end: int) -> Iterator[Any]:
+    """The rows of places first…end-1, in order, a page at a time: no cursor is held open over millions of them."""
+    while first < end:
+        last = min(first + PAGE, end)
+        query = select(AuditEvent.__table__).where(AuditEvent.leaf_index >= first, AuditEvent.leaf_index < last)
+        yield from session.execute(query.order_by(AuditEvent.leaf_index)).all()
+        first = last
 
 
 def last_anchors(session: Session, places: list[str]) -> dict[str, tuple[datetime, int] | None]:

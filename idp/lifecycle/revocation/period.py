@@ -75,7 +75,6 @@ def _cuts(session: Session, begins: datetime, ends: datetime, company_id: uuid.U
         .outerjoin(Store, Store.id == Revocation.store_id)
         .where(Revocation.t0 >= begins, Revocation.t0 < ends)
         .order_by(Revocation.t0, Revocation.id)
-        .execution_options(yield_per=500)
     )
     if company_id is not None:
         query = query.where(Revocation.company_id == company_id)
