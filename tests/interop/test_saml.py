@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -212,10 +213,26 @@ def test_logout_at_our_portal(land: Landscape) -> None:
             browser.visit(land.places[slug].page)
             assert browser.asks_for_login, f"{slug}\n{land.logs()}"
         for slug in SOAP:
-            wait_for(slug, lambda slug=slug: gone(browser, land.places[slug]), within_s=TOLD_S, failed=land.logs)
+            wait_for(slug, partial(gone, browser, land.places[slug]), within_s=TOLD_S, failed=land.logs)
 
 
 def gone(browser: Surfer, place: Place) -> bool:
     """True when the service provider sends the person back to our login form."""
     browser.visit(place.page)
     return browser.asks_for_login
+
+
+@pytest.mark.parametrize("slug", ["mellon", "shib", "ssp", "python", "node"])
+def test_logout_at_one_ends_the_others(land: Landscape, slug: str) -> None:
+    """SA-20, SA-22, SA-23: the one that asks takes our PartialLogout while others are only being told, and is back on its page;
+    the one with SOAP is told by the worker, the one without in a frame."""
+    others = ("shib-sealed", "python-sealed")
+    with land.surfer() as browser:
+        for place in (land.places[one] for one in (slug, *others)):
+            page = browser.visit(place.page)
+            seen(browser.enter(land.installation.colleague) if browser.asks_for_login else page)
+        page = browser.visit(land.places[slug].logout)
+        assert page.url.path == httpx2.URL(land.places[slug].bye).path, f"{page.url}\n{page.text[:3000]}\n{land.logs()}"
+        for other in others:
+            wait_for(other, partial(gone, browser, land.places[other]), within_s=TOLD_S, failed=land.logs)
+        assert gone(browser, land.places[slug])

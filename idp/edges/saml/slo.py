@@ -240,6 +240,9 @@ def _heard(message: Message) -> Answer:
         )
         if not known:
             count_refusal(session, Tag.SAML_REFUSED, f"unasked:{message.provider.entity_id}"[:128], now=browser.now())
+    if request.headers.get("Sec-Fetch-Dest") == "iframe":
+        # the page around it goes on by itself; from in here the answer to who began it would go into the frame, and be lost
+        return Response(status=204)
     handle = browser.read_cookie(browser.CHAIN_COOKIE)
     if handle:
         return redirect(f"/saml/slo/chain?request={handle}&round=1", 303)

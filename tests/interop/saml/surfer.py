@@ -116,8 +116,10 @@ class Surfer:
 
     def _frames(self, answer: httpx2.Response, frames: list[str]) -> httpx2.Response:
         """Load each frame to its end; then the page is what its refresh leads to."""
+        self.http.headers["Sec-Fetch-Dest"] = "iframe"
         for source in frames:
             self._walk(self.http.get(urljoin(str(answer.url), html.unescape(source))))
+        self.http.headers["Sec-Fetch-Dest"] = "document"
         refresh = re.search(r'http-equiv="refresh" content="\d+;url=([^"]+)"', answer.text)
         assert refresh, answer.text[:3000]
         return self.http.get(urljoin(str(answer.url), html.unescape(refresh[1])))
