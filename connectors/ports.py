@@ -44,10 +44,13 @@ class GatewayView:
 
 @dataclass(frozen=True, slots=True)
 class JarState:
-    """A jar as stored. version: for the conditional update; scan: what the login's fields look like on the wire."""
+    """A jar as stored. version: for the conditional update; generation: the login that made it; scan: what that login's
+    fields look like on the wire.
+    """
 
     jar: Jar
     version: int
+    generation: int
     scan: ScanSet = field(default=NO_GUARDS)
 
 
