@@ -13,11 +13,11 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from connectors.recipes import urls
 from connectors.recipes.hosts import is_loopback
 
 CONNECT_S: Final = 5.0
@@ -51,7 +51,7 @@ def judge_address(address: Address, *, loopback: bool) -> None:
 
 def judge_url(url: str, declared: Collection[str], *, loopback: bool) -> None:
     """Refuse a URL whose origin a recipe does not declare. Raises Refused."""
-    parts = urlsplit(url)
+    parts = urls.parts(url)
     host = parts.netloc.lower()
     if host not in declared:
         raise Refused("a host that the recipe does not declare")

@@ -11,7 +11,6 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from typing import Final
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -28,6 +27,7 @@ from connectors.gateway.renewals import Renewals
 from connectors.gateway.settings import GatewaySettings
 from connectors.gateway.sockets import Held
 from connectors.ports import AccessRow, GatewayPorts, GatewayView, NewSecret, Now
+from connectors.recipes import urls
 from connectors.recipes.model import Recipe
 
 log = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ class Gateway:
             return False
         same_site = request.headers.get("Sec-Fetch-Site") == "same-site"
         if same_site and request.headers.get("Sec-Fetch-Mode") != "navigate":
-            referer = urlsplit(request.headers.get("Referer", ""))
+            referer = urls.parts(request.headers.get("Referer", ""))
             return f"{referer.scheme}://{referer.netloc}" in ours
         return True
 
@@ -202,7 +202,7 @@ class Gateway:
             if len(self._bridges) >= MAX_BRIDGES:
                 self._bridges.clear()
             bridge = self._bridges[view.gateway_session] = Bridge(
-                view.hosts, our_scheme=self.settings.scheme, tool_scheme=urlsplit(recipe.login.url).scheme
+                view.hosts, our_scheme=self.settings.scheme, tool_scheme=urls.parts(recipe.login.url).scheme
             )
         url = bridge.tool_url(view.host, request.raw_path)
         judge_url(url, recipe.hosts.declared, loopback=self.settings.loopback)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+
+from connectors.recipes import urls
 
 MAX_REWRITTEN: Final = 5 * 1024 * 1024
 MAX_FORM: Final = 1024 * 1024
@@ -83,8 +84,8 @@ class Bridge:
 
     def location(self, value: str, *, base: str, public: tuple[str, ...]) -> str | None:
         """A redirect target as the browser may see it; None when it leads to a host that is not declared."""
-        target = urljoin(base, value)
-        parts = urlsplit(target)
+        target = urls.joined(base, value)
+        parts = urls.parts(target)
         host = parts.netloc.lower()
         if parts.scheme not in {"http", "https"}:
             return None
@@ -117,4 +118,4 @@ class Bridge:
     def names_others(self, value: str, public: tuple[str, ...]) -> bool:
         """Whether a header value, already mapped, still holds an absolute address of somebody else."""
         known = {*self.to_tool_hosts, *public}
-        return any(urlsplit(url.replace("\\", "")).netloc.lower() not in known for url in _URL.findall(value))
+        return any(urls.parts(url.replace("\\", "")).netloc.lower() not in known for url in _URL.findall(value))

@@ -7,7 +7,6 @@ import codecs
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urljoin
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -21,6 +20,7 @@ from connectors.gateway.body import HTML_TYPES, MAX_FORM, MAX_REWRITTEN, REWRITT
 from connectors.gateway.jar import Opened
 from connectors.gateway.rules import Asked
 from connectors.ports import GatewayView
+from connectors.recipes import urls
 from connectors.recipes.checks import Page, holds
 from connectors.recipes.model import Recipe
 from connectors.scanset import Patterns, Stream
@@ -169,7 +169,7 @@ def judge_login(call: Call, reply: Reply) -> None:
     """Raises LoggedOut when the answer shows that the tool has forgotten our login."""
     head = reply.head
     location = head.headers.get(hdrs.LOCATION)
-    target = urljoin(call.url, location) if location and 300 <= head.status < 400 else None
+    target = urls.joined(call.url, location) if location and 300 <= head.status < 400 else None
     html = ""
     if reply.is_html:
         html = reply.body[:HEAD_BYTES].decode(_charset(head, call.recipe), "replace")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -17,6 +16,7 @@ from connectors.gateway.exchange import Call, LoggedOut, Reply, Stop, Unreadable
 from connectors.gateway.jar import JarConflict, Opened
 from connectors.gateway.sockets import MAX_MESSAGE, PING_S, relay
 from connectors.ports import AccessRow, GatewayView
+from connectors.recipes import urls
 from connectors.scanset import SecretFound
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Passage:
             return shown.page
         except Stop as stop:
             await self._alarm("undeclared_host")
-            return self._page("stop", urlsplit(str(stop)).netloc)
+            return self._page("stop", urls.parts(str(stop)).netloc)
         except SecretFound:
             call.rule = "secret_in_answer"
             await self._alarm("secret_in_answer")
@@ -209,7 +209,7 @@ class Passage:
         call = self._call
         if (
             call.request.method not in rules.SAFE_METHODS
-            or call.asked.path == urlsplit(call.recipe.routes.landing).path
+            or call.asked.path == urls.parts(call.recipe.routes.landing).path
         ):
             return self._page("route_denied")
         primary = next(iter(call.view.hosts))

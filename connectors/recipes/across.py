@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from connectors.recipes import urls
 from connectors.recipes.model import BROWSER_ONLY, NEW, Check, Condition, Recipe
 from connectors.recipes.problems import Problem
 from connectors.recipes.reader import At, every_text, looks_secret
@@ -40,7 +41,7 @@ def _declared(recipe: Recipe, top: At) -> None:
     for path, text, node in every_text(top.node):
         if path.startswith("terms.") or not text.startswith(("https://", "http://")):
             continue
-        host = urlsplit(text).netloc.lower()
+        host = urls.parts(text).netloc.lower()
         if host not in hosts.declared:
             problem = Problem("host_not_declared", path, node.line, node.column, {"host": host, "declared": known})
             top.problems.append(problem)
@@ -69,7 +70,7 @@ def _checks(recipe: Recipe, blocks: dict[str, At]) -> None:
     shared = set(both.logged_in.conditions) & set(both.logged_out.conditions)
     if shared and both.logged_in.conditions and _decides(both.logged_in, shared) and _decides(both.logged_out, shared):
         blocks["checks"].note("check_same")
-    path = unquote(urlsplit(both.probe).path) or "/"
+    path = unquote(urls.parts(both.probe).path) or "/"
     denied = [glob for globs in recipe.routes.deny.values() for glob in globs or ()]
     if any(glob.folded().matches("GET", path.casefold()) for glob in denied):
         blocks["checks"].note("probe_denied")

@@ -6,9 +6,8 @@ import codecs
 import re
 from datetime import timedelta
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
-from connectors.recipes import globs, password_rules
+from connectors.recipes import globs, password_rules, urls
 from connectors.recipes.hosts import Ground, scheme_allowed, why_forbidden
 from connectors.recipes.model import (
     DENY_KINDS,
@@ -112,7 +111,7 @@ def web_url(at: At, ground: Ground) -> str:
     if not at.present:
         return ""
     text = at.text()
-    parts = urlsplit(text)
+    parts = urls.parts(text)
     if "@" in parts.netloc or parts.fragment or any(c.isspace() for c in text) or "\\" in text:
         at.wrong("https:// で始まるURL", "a URL without user name, fragment and spaces")
     elif text and not scheme_allowed(text, ground):

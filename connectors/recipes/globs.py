@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+from connectors.recipes import urls
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 MAX_CHARS: Final = 200
@@ -145,7 +147,7 @@ class UrlGlob:
 
     def matches(self, url: str) -> bool:
         """Whether an absolute URL falls under it."""
-        parts = urlsplit(url)
+        parts = urls.parts(url)
         return (
             parts.scheme == self.scheme
             and parts.netloc.lower() == self.host
@@ -155,7 +157,7 @@ class UrlGlob:
 
 def parse_url(text: str) -> UrlGlob:
     """A URL of a check. Raises GlobError."""
-    parts = urlsplit(text)
+    parts = urls.parts(text)
     if parts.scheme not in {"https", "http"} or not parts.netloc or "*" in parts.netloc or "@" in parts.netloc:
         raise GlobError("https://host/path")
     path = parts.path or "/"

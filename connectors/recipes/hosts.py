@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from typing import Final
-from urllib.parse import urlsplit
 
 from publicsuffixlist import PublicSuffixList
+
+from connectors.recipes import urls
 
 LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 PLACEHOLDER: Final = re.compile(r"\{([a-z][a-z0-9_]*)\}")
@@ -52,7 +53,7 @@ def _suffixes() -> PublicSuffixList:
 
 def is_loopback(host: str) -> bool:
     """Whether a host, with or without a port, is this machine by its name or address."""
-    name = urlsplit(f"//{host}").hostname or ""
+    name = urls.parts(f"//{host}").hostname or ""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
@@ -100,5 +101,5 @@ def _is_address(name: str) -> bool:
 
 def scheme_allowed(url: str, ground: Ground) -> bool:
     """https, or http to this machine while the issuer is an http loopback address (WB-20)."""
-    parts = urlsplit(url)
+    parts = urls.parts(url)
     return parts.scheme == "https" or (parts.scheme == "http" and ground.loopback and is_loopback(parts.netloc.lower()))

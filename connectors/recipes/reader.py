@@ -20,7 +20,8 @@ from connectors.recipes.source import Node
 
 NOTHING: Final = Node(None, 1, 1)
 HIGH_ENTROPY_BITS: Final = 4.0
-_TOKEN: Final = re.compile(r"[A-Za-z0-9+/=_\-]{20,}")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9+=_\-]{20,}")
+_HEX: Final = re.compile(r"[0-9a-f]{32,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +147,14 @@ def every_text(node: Node, path: str = "") -> Iterator[tuple[str, str, Node]]:
 
 
 def looks_secret(text: str) -> bool:
-    """Whether a text looks like a pasted key: one long run of many different characters, letters and digits mixed."""
+    """Whether a text looks like a pasted key: a long run of mixed case and digits with high entropy, or of hex digits.
+
+    A slash ends a run, and so paths of the tool are not taken for keys.
+    """
     for run in _TOKEN.findall(text):
         counts = Counter(run)
         bits = -sum(n / len(run) * math.log2(n / len(run)) for n in counts.values())
-        if bits >= HIGH_ENTROPY_BITS and any(c.isdigit() for c in run) and any(c.isalpha() for c in run):
+        mixed = run.lower() != run and run.upper() != run and any(c.isdigit() for c in run)
+        if (bits >= HIGH_ENTROPY_BITS and mixed) or _HEX.fullmatch(run):
             return True
     return False

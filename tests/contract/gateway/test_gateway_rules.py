@@ -224,6 +224,8 @@ async def test_redirects_stay_inside_or_name_where_they_lead() -> None:
             "//evil.example/x",
             "javascript:alert(1)",
             "http://10.0.0.1/",
+            "http://[x/",
+            "https://a:b/",
             f"http://{stage.site.host}@evil.example/",
         ):
             stopped = await device.get(f"/go?to={quote(target, safe='')}")

@@ -55,6 +55,7 @@ class Site:
     login_delay: float = 0.0
     other_host: str = ""  # 8
     service_worker: bool = False  # 9
+    changing: str = ""  # 16: dies_after, keeps_old, truncates, rule
 
     sessions: dict[str, str] = field(default_factory=dict)
     hits: list[Hit] = field(default_factory=list)
@@ -294,7 +295,19 @@ class Site:
         return socket
 
     async def do_account_password(self, request: web.Request, body: bytes) -> web.Response:
-        return self.page("<p>change password</p>")
+        form = {k: v[0] for k, v in parse_qs(body.decode("ascii"), encoding=self.charset).items()}
+        fields = "".join(f'<input type="password" name="{name}">' for name in ("old_pw", "new_pw", "new_pw2"))
+        shown = f'<form method="post" action="/account/password">{fields}<button>変更する</button></form>'
+        if request.method == "GET":
+            return self.page(shown)
+        new = form.get("new_pw", "")
+        if form.get("old_pw") != self.credentials["password"] or new != form.get("new_pw2") or self.changing == "rule":
+            return self.page(f"<p>使えない文字があります</p>{shown}")
+        if self.changing != "keeps_old":
+            self.credentials["password"] = new[:16] if self.changing == "truncates" else new
+        if self.changing == "dies_after":
+            return web.Response(status=500, text="oops")
+        return self.page("<p>パスワードを変更しました</p>")
 
     async def do_static_a_css(self, request: web.Request, body: bytes) -> web.Response:
         return web.Response(text="p{}", content_type="text/css", headers={"Cache-Control": "public"})
@@ -339,8 +352,10 @@ def recipe_text(site: Site, **changes: Any) -> bytes:
         f"    - fill: {{field: {n}, by: [{'{type: password}' if n == 'password' else '{label: ' + labels[n] + '}'}]}}"
         for n in site.credentials
     ]
+    if site.basic:
+        fills = [f"    - open: {{url: {origin}/home}}"]
     submit = "    - submit: {by: [{role: button, name: ログイン}]}"
-    steps = [fills[0], submit, *fills[1:], submit] if site.two_pages else [*fills, submit]
+    steps = fills if site.basic else [fills[0], submit, *fills[1:], submit] if site.two_pages else [*fills, submit]
     basic = "  basic_auth: {user: login_id, password: password}\n" if site.basic else ""
     also = f'  also: ["{site.other_host}"]\n' if site.other_host else ""
     text = f"""\
@@ -378,6 +393,17 @@ routes:
   cacheable: ["/static/**"]
   websocket: ["/live"]
   upload_max_mb: 2
+password:
+  rules: "minlength: 8; maxlength: 24; required: lower; required: upper; required: digit;"
+  history: 3
+  change:
+    url: {origin}/account/password
+    steps:
+      - fill: {{field: password, by: [{{name: old_pw}}]}}
+      - fill: {{field: password.new, by: [{{name: new_pw}}]}}
+      - fill: {{field: password.new, by: [{{name: new_pw2}}]}}
+      - submit: {{by: [{{role: button, name: 変更する}}]}}
+    success: {{any: [{{text: パスワードを変更しました}}]}}
 """
     for old, new in changes.pop("replace", {}).items():
         assert old in text, old

@@ -46,6 +46,7 @@ WRONG = [
     ("unused_field", "charset: cp932\nfields:", "charset: cp932\nfields:\n  spare: {label: 予備, secret: false}"),
     ("secret_in_recipe", "fill: {field: company_code,", "fill: {field: company_code, value: A-100,"),
     ("secret_in_recipe", "{name: corp_cd}", "{name: 9fK2mQx7Lp0ZtR4vB8nWc1Ye}"),
+    ("secret_in_recipe", "{name: corp_cd}", "{name: d41d8cd98f00b204e9800998ecf8427e}"),
     ("selector_empty", "by: [{label: 企業コード}, {name: corp_cd}]", "by: []"),
     ("selector_kind", "{name: corp_cd}", "{xpath: //input}"),
     ("css_invalid", "form#login [type=submit]", "form:::x"),
