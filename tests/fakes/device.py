@@ -31,18 +31,27 @@ PASSWORD = "P&ssw0rd/髙<1>x"
 GROUND = Ground(today=date(2026, 11, 22), loopback=True)
 
 
-def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test that is a coroutine, at most 20 seconds of it."""
+Test = Callable[..., Coroutine[Any, Any, None]]
 
-    @wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(20):
-                await test(*args, **kwargs)
 
-        asyncio.run(limited())
+def in_loop_for(seconds: float) -> Callable[[Test], Callable[..., None]]:
+    """Run a test that is a coroutine, and end it when it hangs."""
 
-    return run
+    def wrap(test: Test) -> Callable[..., None]:
+        @wraps(test)
+        def run(*args: Any, **kwargs: Any) -> None:
+            async def limited() -> None:
+                async with asyncio.timeout(seconds):
+                    await test(*args, **kwargs)
+
+            asyncio.run(limited())
+
+        return run
+
+    return wrap
+
+
+in_loop = in_loop_for(30)
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -55,6 +55,8 @@ class Site:
     login_delay: float = 0.0
     other_host: str = ""  # 8
     service_worker: bool = False  # 9
+    scripted: bool = False  # the form is made by a script, and the login is a fetch
+    calls_home: str = ""  # an address that the login page's script tries to reach
     changing: str = ""  # 16: dies_after, keeps_old, truncates, rule
 
     sessions: dict[str, str] = field(default_factory=dict)
@@ -139,7 +141,7 @@ class Site:
         if self.login_delay:
             await asyncio.sleep(self.login_delay)
         if request.method == "GET":
-            return self.page(self._form(second=False))
+            return self.page(self._scripted() if self.scripted else self._form(second=False))
         form = {
             k: v[0] for k, v in parse_qs(body.decode("ascii"), encoding=self.charset, keep_blank_values=True).items()
         }
@@ -196,6 +198,23 @@ class Site:
             f'<form id="login" method="post" action="{action}">{hidden}{"".join(rows)}'
             '<button type="submit" name="go" value="1">ログイン</button></form>'
         )
+
+    def _scripted(self) -> str:
+        """A page whose script makes the form a moment later and logs in by `fetch`."""
+        form = json.dumps(self._form(second=False))
+        away = f"fetch({json.dumps(self.calls_home)}).catch(() => 0);" if self.calls_home else ""
+        return f"""<div id="root">…</div><script>
+setTimeout(() => {{
+  {away}
+  document.getElementById("root").innerHTML = {form};
+  document.getElementById("login").addEventListener("submit", async event => {{
+    event.preventDefault();
+    const answer = await fetch("/login", {{method: "POST", body: new URLSearchParams(new FormData(event.target))}});
+    if (answer.url.endsWith("/home")) location.href = "/home";
+    else document.getElementById("root").innerHTML = await answer.text();
+  }});
+}}, 50);
+</script>"""
 
     # --- pages inside ------------------------------------------------------------------------------------------------
 
