@@ -27,6 +27,7 @@ from connectors.recipes.model import By, Recipe, Step
 
 POLL_S: Final = 0.1
 PROBE_S: Final = 0.4
+STILL_S: Final = 1.0
 _FIELDS: Final = "input, textarea, select"
 _BUTTONS: Final = "button, input[type=submit], input[type=button], input[type=image], [role=button], a[href]"
 #: read by us, in the page: what a person would see of an element. A hostile page can lie here as it can to a person.
@@ -52,6 +53,24 @@ class _Job:
     tab: Tab
     typed_secret: bool = False
     passwords: int = 0
+    in_flight: int = 0
+    moved_at: float = 0.0
+
+    def watch(self) -> None:
+        """Count the page's requests, so that a slow answer is not taken for none."""
+        self.tab.on("request", lambda _: self._moved(1))
+        self.tab.on("requestfinished", lambda _: self._moved(-1))
+        self.tab.on("requestfailed", lambda _: self._moved(-1))
+        self._moved(0)
+
+    def _moved(self, by: int) -> None:
+        self.in_flight += by
+        self.moved_at = asyncio.get_running_loop().time()
+
+    @property
+    def is_still(self) -> bool:
+        """Whether the page has nothing under way and has said its last word."""
+        return self.in_flight <= 0 and asyncio.get_running_loop().time() - self.moved_at >= STILL_S
 
 
 class BrowserDriver:
@@ -97,6 +116,7 @@ class BrowserDriver:
 
     async def _in(self, context: BrowserContext) -> Jar:
         job = _Job(await context.new_page())
+        job.watch()
         agent = str(await job.tab.evaluate("navigator.userAgent"))  # now: later the page may be moving on
         await self._goto(job, self._recipe.login.url)
         for step in self._recipe.login.steps:
@@ -161,6 +181,7 @@ class BrowserDriver:
                 await self._before_submit()
                 self.submitted = True
         job.passwords = 0
+        job.moved_at = asyncio.get_running_loop().time()
         await element.click()
 
     async def _appearing(self, job: _Job, step: Step) -> ElementHandle:
@@ -205,7 +226,7 @@ class BrowserDriver:
                 break
             page = await self._facts(job)
             code = why_not(self._recipe, page)
-            if code not in {"recipe_drift", "tool_away"}:
+            if job.is_still and code not in {"recipe_drift", "tool_away"}:
                 raise Failed(code, submitted=self.submitted)
             await asyncio.sleep(PROBE_S)
         if await self._http.probe(Jar(user_agent=agent)) != "logged_out":

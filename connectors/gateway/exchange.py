@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +29,8 @@ from connectors.scanset import Patterns, Stream
 HEAD_BYTES: Final = 64 * 1024
 CHUNK: Final = 64 * 1024
 UPLOAD_S: Final = 600.0
+#: RFC 6265 §4.1.1. A quoted value may hide a semicolon as an octal escape, and would arrive as a second cookie
+_COOKIE_VALUE: Final = re.compile(r"[!#-+\--:<-\[\]-~]*")
 READABLE_ENCODINGS: Final = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 
 
@@ -40,7 +43,7 @@ class LoggedOut(Exception):
 
 
 class Unreadable(Exception):
-    """The tool answered in an encoding that was not offered, so nothing of it could be scanned."""
+    """The tool answered in a form that cannot be scanned: an encoding that was not offered, a part of a page."""
 
 
 @dataclass(slots=True)
@@ -87,7 +90,11 @@ def outgoing_headers(call: Call, opened: Opened, now: float) -> CIMultiDict[str]
             headers[name] = call.bridge.inwards.text(request.headers[name])
     cookies = opened.jar.header_for(call.url, now=now)
     kept = {pair.partition("=")[0] for pair in cookies.split("; ")}
-    passed = [f"{n}={v}" for n, v in request.cookies.items() if n in session.from_client and n not in kept]
+    passed = [
+        f"{name}={value}"
+        for name, value in request.cookies.items()
+        if name in session.from_client and name not in kept and _COOKIE_VALUE.fullmatch(value)
+    ]
     if line := "; ".join(part for part in (cookies, *passed) if part):
         headers["Cookie"] = line
     if opened.jar.authorization:
@@ -153,9 +160,11 @@ async def read_reply(head: aiohttp.ClientResponse) -> Reply:
     if head.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower() not in READABLE_ENCODINGS:
         raise Unreadable
     kind = head.content_type
+    if head.status == 206 and kind in REWRITTEN_TYPES:
+        raise Unreadable  # a page in pieces could carry half a secret in each
     if head.method == "HEAD" or head.status in (204, 304):
         return Reply(head, kind, b"", complete=True)
-    if kind not in REWRITTEN_TYPES or head.status == 206 or (head.content_length or 0) > MAX_REWRITTEN:
+    if kind not in REWRITTEN_TYPES or (head.content_length or 0) > MAX_REWRITTEN:
         return Reply(head, kind, b"", complete=False)
     body = bytearray()
     async for chunk in head.content.iter_chunked(CHUNK):

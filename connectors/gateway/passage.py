@@ -200,10 +200,14 @@ class Passage:
     async def _leave(self) -> web.StreamResponse:
         """The tool's own logout button: this person leaves, the colleagues stay in."""
         await self._gateway.ports.door.leave(self._call.digest)
-        moved = web.Response(status=303, headers={"Location": self._gateway.portal})
-        pages.guard(moved)
-        admit.farewell(moved)
-        return moved
+        if self._call.request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate":
+            answer = web.Response(status=303, headers={"Location": self._gateway.portal})
+        else:
+            # A script cannot follow us to another origin; it goes on by itself, and its next page leads to the portal.
+            answer = web.json_response({})
+        pages.guard(answer)
+        admit.farewell(answer)
+        return answer
 
     def _to_landing(self) -> web.StreamResponse:
         call = self._call

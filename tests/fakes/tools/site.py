@@ -334,6 +334,9 @@ setTimeout(() => {{
     async def do_brotli(self, request: web.Request, body: bytes) -> web.Response:
         return web.Response(body=b"\x00", headers={"Content-Type": "text/html", "Content-Encoding": "br"})
 
+    async def do_part(self, request: web.Request, body: bytes) -> web.Response:
+        return self.page(self.credentials["password"][:5], status=206, **{"Content-Range": "bytes 0-9/100"})
+
     async def do_logout(self, request: web.Request, body: bytes) -> web.Response:
         self.sessions.pop(request.cookies.get(SESSION, ""), None)
         return web.Response(status=302, headers={"Location": "/login"})
