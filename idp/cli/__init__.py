@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from idp.cli import apps, companies, database, demo, keys, receipts, revoke, server, staff
+from idp.cli import apps, companies, database, demo, keys, receipts, revoke, server, staff, tools
 from idp.core.errors import SekishoError
 from idp.core.settings import RefusedToStart
 
@@ -19,7 +19,7 @@ def cli() -> None:
 
 for command in (
     database.init, database.database, database.doctor, demo.demo, server.serve, server.worker, companies.company, companies.region,
-    companies.store, staff.staff, apps.app, revoke.revoke, receipts.receipt, keys.keys,
+    companies.store, staff.staff, apps.app, revoke.revoke, receipts.receipt, keys.keys, tools.tool,
 ):  # fmt: skip
     cli.add_command(command)
 
