@@ -67,6 +67,7 @@ class House:
         self.alarms: list[tuple[str, dict[str, str]]] = []
         self.sweeps: list[float] = []
         self.renewals = 0
+        self.renew_calls = 0
         self.questions = 0
         self.lease = True
         self.away = False
@@ -147,6 +148,7 @@ class House:
         return Admission(cookie, found.next_host, found.landing)
 
     async def renew(self, tool_session: str, *, generation: int, deadline: float) -> RenewResult:
+        self.renew_calls += 1
         tool = self.tool_sessions[tool_session]
         if tool.generation != generation:
             return RenewResult("live") if tool.state == "live" else RenewResult("needs_human", tool.code)

@@ -92,6 +92,25 @@ async def test_a_websocket_is_closed_on_both_sides_within_a_second() -> None:
 
 
 @in_loop
+async def test_VA_50_a_socket_that_the_tool_opens_after_the_cut_is_not_handed_on() -> None:
+    async with staged(sweep_s=60) as stage:
+        device = stage.person()
+
+        async def opened() -> None:
+            async with device.socket("/live?wait"):
+                pass
+
+        asking = asyncio.create_task(opened())
+        await stage.site.reached.wait()
+        stage.house.cut("gs-1", ring=False)
+        stage.site.gate.set()
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await asking
+        assert refused.value.status == 403
+        await until(lambda: bool(stage.site.closed_with))
+
+
+@in_loop
 async def test_a_stream_of_events_ends_within_a_second() -> None:
     async with staged() as stage:
         device = stage.person()

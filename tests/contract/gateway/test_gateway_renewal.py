@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.fakes.device import PASSWORD, in_loop, staged, until
-from tests.fakes.tools.site import CSRF, Site
+from tests.fakes.tools.site import CSRF, SESSION, Site
 
 
 @pytest.mark.parametrize("as_200", [False, True])
@@ -25,6 +25,7 @@ def test_many_waiting_requests_cause_one_login(as_200: bool) -> None:
             assert all("田中" in answer.text for answer in answers)
             assert stage.house.renewals == 1
             assert site.logins == 2
+            assert stage.house.renew_calls == 1, "one question of this process, however many wait"
 
     run()
 
@@ -107,8 +108,8 @@ async def test_cookies_of_the_old_login_do_not_reach_the_new_jar() -> None:
         tool = stage.house.tool_sessions["ts-1"]
         fresh = await stage.house.login()
         assert fresh is not None
-        asking = asyncio.create_task(device.get("/slow"))
-        await until(lambda: "GET /slow" in stage.site.paths())
+        asking = asyncio.create_task(device.get(f"/slow?c={SESSION}=stale"))
+        await until(lambda: any(path.startswith("GET /slow") for path in stage.site.paths()))
         tool.jar, tool.version, tool.generation = fresh.to_json(), tool.version + 1, 2
         stage.site.gate.set()
         await asking

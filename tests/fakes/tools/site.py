@@ -288,7 +288,7 @@ setTimeout(() => {{
 
     async def do_slow(self, request: web.Request, body: bytes) -> web.Response:
         await self.gate.wait()
-        return self.page("<p>slow secret report</p>")
+        return self.page("<p>slow secret report</p>", cookie=request.query.get("c"))
 
     async def do_events(self, request: web.Request, body: bytes) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -300,6 +300,8 @@ setTimeout(() => {{
         return answer
 
     async def do_live(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        if "wait" in request.query:
+            await self.gate.wait()
         socket = web.WebSocketResponse(protocols=("v1",))
         await socket.prepare(request)
         self.sockets.append(socket)
