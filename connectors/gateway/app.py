@@ -1,0 +1,270 @@
+"""`create_gateway(ports, settings, …)`: the order in which every request is judged. Read this first.
+
+host → framing → Sec-Fetch-Site → live check → Origin → route rules → jar → tool → logged-out test → body rules → scan →
+live check again → bytes. Nothing of a person's right is cached; what is held open is ended by the sweep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from connectors.egress import judge_url, open_client
+from connectors.gateway import admit, exchange, pages, rules
+from connectors.gateway.access import AccessLog
+from connectors.gateway.body import Bridge
+from connectors.gateway.exchange import Call
+from connectors.gateway.jar import JarKeeper
+from connectors.gateway.live import LiveCheck, Sweep
+from connectors.gateway.passage import Passage
+from connectors.gateway.renewals import Renewals
+from connectors.gateway.settings import GatewaySettings
+from connectors.gateway.sockets import Held
+from connectors.ports import AccessRow, GatewayPorts, GatewayView, NewSecret, Now
+from connectors.recipes import urls
+from connectors.recipes.model import Recipe
+
+log = logging.getLogger(__name__)
+
+MAX_BRIDGES: Final = 10_000
+
+
+class Gateway:
+    """One gateway process."""
+
+    def __init__(self, ports: GatewayPorts, settings: GatewaySettings, *, now: Now, new_secret: NewSecret) -> None:
+        self.ports, self.settings, self.now, self.new_secret = ports, settings, now, new_secret
+        self.held = Held()
+        self.live = LiveCheck(ports.live)
+        self.sweep = Sweep(ports, self.held, now, every_s=settings.sweep_s, lease_s=settings.lease_s)
+        self.jars = JarKeeper(ports.jars)
+        self.renewals = Renewals(ports.door, self.jars, now, wait_s=settings.renew_s)
+        self.access = AccessLog(ports.trail)
+        self.portal = f"{settings.idp}/tools"
+        self._recipes: dict[str, Recipe] = {}
+        self._bridges: dict[str, Bridge] = {}
+        self._client: aiohttp.ClientSession | None = None
+
+    @property
+    def client(self) -> aiohttp.ClientSession:
+        """The client to the tools; exists while the application runs."""
+        assert self._client is not None, "the gateway is not running"  # noqa: S101 - a mistake of the program
+        return self._client
+
+    async def running(self, _app: web.Application) -> AsyncIterator[None]:
+        """aiohttp's clean-up context: the client, the sweep and the access log live as long as the application."""
+        self._client = open_client(loopback=self.settings.loopback, total_s=None)
+        await self.sweep.once()
+        tasks = [asyncio.create_task(self.sweep.run()), asyncio.create_task(self.access.run())]
+        yield
+        self.held.end_all()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Every request of every origin."""
+        refused = self._framing(request)
+        if refused is not None:
+            return refused
+        host = request.headers.get("Host", "").lower()
+        if request.rel_url.raw_path.startswith(admit.PREFIX):
+            return await self._guarded(
+                admit.answer(request, host, door=self.ports.door, settings=self.settings, new_secret=self.new_secret)
+            )
+        if request.headers.get("Sec-Fetch-Site") == "cross-site":
+            return self._page("cross_site")
+        if request.headers.get("Service-Worker") == "script":
+            return self._page("worker_refused")
+        return await self._guarded(self._for_session(request, host))
+
+    async def _guarded(self, work: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+        """A port that fails means no: without an answer of the database nothing is admitted and nothing released."""
+        try:
+            return await work
+        except (web.HTTPException, asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - fail closed; its name is enough, its text may hold data
+            log.error("gateway request failed: %s", type(error).__name__)  # noqa: TRY400
+            return self._page("unavailable")
+
+    def _framing(self, request: web.Request) -> web.Response | None:
+        """What no tool may be asked, whoever asks (VA-57)."""
+        headers = request.headers
+        hosts = headers.getall("Host", ())
+        if len(hosts) != 1 or not self.settings.is_ours(hosts[0].lower()):
+            return self._page("misdirected")
+        if request.method not in rules.METHODS:
+            return self._page("method")
+        if (
+            len(headers) > rules.MAX_HEADERS
+            or sum(len(k) + len(v) for k, v in headers.items()) > rules.MAX_HEADER_BYTES
+        ):
+            return self._page("headers")
+        if "Content-Length" in headers and "Transfer-Encoding" in headers:
+            return self._page("bad_request")
+        if not request.raw_path.startswith("/"):
+            return self._page("bad_request")
+        return None
+
+    async def _for_session(self, request: web.Request, host: str) -> web.StreamResponse:
+        cookie = request.cookies.get(admit.COOKIE, "")
+        if not cookie:
+            return self._nobody(request)
+        digest = admit.digest_of(cookie)
+        began = self.now()
+        if not self.sweep.holds_lease:
+            return self._page("unavailable")
+        view = await self.live.check(digest)
+        if view is None:
+            return self.ended()
+        if view.host != host:
+            return self._nobody(request)
+        if not self._origin_fits(request, view, host):
+            return self._page("cross_site")
+        call = await self._call(request, digest, view)
+        if isinstance(call, web.Response):
+            return call
+        try:
+            return await self._held(call)
+        finally:
+            row = AccessRow(
+                view.gateway_session, began, request.method, call.asked.path, call.status, call.sent_bytes, call.rule
+            )
+            self.access.add(row)
+
+    async def _held(self, call: Call) -> web.StreamResponse:
+        """Serve a call as a task that a cut can stop at any point."""
+        work = asyncio.create_task(Passage(self, call).serve())
+        with self.held.holding(call.digest, work.cancel) as entry:
+            try:
+                answer = await work
+            except asyncio.CancelledError:
+                if not entry.was_cut:  # the browser left, or the process stops
+                    raise
+                answer = self._cut(call)
+            else:
+                if entry.was_cut and not call.started:
+                    answer = self._cut(call)
+        call.status = answer.status
+        return answer
+
+    def _cut(self, call: Call) -> web.Response:
+        """The session ended while the call was under way: a page, or where bytes have left already a broken end."""
+        call.rule = "cut"
+        answer = self.ended()
+        answer.force_close()
+        if call.started and call.request.transport is not None:
+            call.request.transport.abort()
+        return answer
+
+    def _nobody(self, request: web.Request) -> web.Response:
+        navigates = request.method == "GET" and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+        if not navigates:
+            return self._page("ended")
+        moved = web.Response(status=303, headers={"Location": self.portal})
+        pages.guard(moved)
+        return moved
+
+    def _origin_fits(self, request: web.Request, view: GatewayView, host: str) -> bool:
+        """Requests that change something, and sub-resources, come from an origin of the same gateway session.
+
+        All origins of this gateway share a site, so `Sec-Fetch-Site` alone would let one tool's page use another's.
+        """
+        ours = {self.settings.origin(name) for name in view.hosts}
+        origin = request.headers.get("Origin")
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return origin == self.settings.origin(host)
+        if request.method not in rules.SAFE_METHODS:
+            site = request.headers.get("Sec-Fetch-Site")
+            return origin in ours if origin is not None else site == "same-origin"
+        if origin is not None and origin not in ours:
+            return False
+        same_site = request.headers.get("Sec-Fetch-Site") == "same-site"
+        if same_site and request.headers.get("Sec-Fetch-Mode") != "navigate":
+            referer = urls.parts(request.headers.get("Referer", ""))
+            return f"{referer.scheme}://{referer.netloc}" in ours
+        return True
+
+    async def _call(self, request: web.Request, digest: bytes, view: GatewayView) -> Call | web.Response:
+        recipe = self._recipes.get(view.recipe_key)
+        if recipe is None:
+            recipe = self._recipes[view.recipe_key] = await self.ports.recipes.recipe(view.recipe_key)
+        bridge = self._bridges.get(view.gateway_session)
+        if bridge is None:
+            if len(self._bridges) >= MAX_BRIDGES:
+                self._bridges.clear()
+            bridge = self._bridges[view.gateway_session] = Bridge(
+                view.hosts, our_scheme=self.settings.scheme, tool_scheme=urls.parts(recipe.login.url).scheme
+            )
+        url = bridge.tool_url(view.host, request.raw_path)
+        judge_url(url, recipe.hosts.declared, loopback=self.settings.loopback)
+        try:
+            raw_path, _, query = request.raw_path.partition("?")
+            path = rules.normal_path(raw_path, recipe.charset)
+            form, form_text = await exchange.read_form(request, recipe.charset)
+        except rules.BadPath:
+            return self._page("bad_request")
+        except exchange.TooBig:
+            return self._page("too_big")
+        pairs = rules.pairs_of(query, recipe.charset) + rules.pairs_of(form_text, recipe.charset)
+        opaque = request.body_exists and form is None
+        asked = rules.Asked(request.method, path, pairs, opaque_body=opaque)
+        return Call(request, digest, view, recipe, bridge, asked, url, form)
+
+    def ended(self) -> web.Response:
+        """The page after a cut, which also forgets this origin in the browser."""
+        answer = self._page("ended")
+        admit.farewell(answer)
+        return answer
+
+    def _page(self, code: str, detail: str = "") -> web.Response:
+        return pages.page(code, portal=self.portal, detail=detail)
+
+
+def create_gateway(
+    ports: GatewayPorts, settings: GatewaySettings, *, now: Now, new_secret: NewSecret
+) -> web.Application:
+    """A gateway that is ready to serve. now: seconds since 1970; new_secret: 256 random bits as text.
+
+    Run it with `serving()`: other options of aiohttp's runner change what is promised here.
+    """
+    gateway = Gateway(ports, settings, now=now, new_secret=new_secret)
+    app = web.Application()
+    app.cleanup_ctx.append(gateway.running)
+    app.on_response_prepare.append(_unnamed)
+    app.router.add_route("*", "/{anything:(?s:.*)}", gateway.handle)  # with line ends, or `%0a` would get past us
+    return app
+
+
+async def _unnamed(_request: web.Request, answer: web.StreamResponse) -> None:
+    answer.headers["Server"] = "sekisho"
+
+
+@contextlib.asynccontextmanager
+async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+    """Serve on loopback behind a TLS edge; yields the port. Request bodies are passed on as they are, not inflated."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,
+        max_line_size=16 * 1024,
+        max_field_size=16 * 1024,
+        max_headers=2 * rules.MAX_HEADERS,
+        handler_cancellation=True,
+        shutdown_timeout=2.0,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,207 @@
+"""A browser as the gateway sees one, that remembers every byte it got; and a stage with gateway, tool and house."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import date
+from functools import wraps
+from http.cookies import SimpleCookie
+from typing import Any
+
+import aiohttp
+
+from connectors.cookies import Jar
+from connectors.gateway.admit import COOKIE
+from connectors.gateway.app import create_gateway, serving
+from connectors.gateway.settings import GatewaySettings
+from connectors.recipes.hosts import Ground
+from connectors.recipes.load import load
+from connectors.scanset import build
+from tests.fakes.house import GatewaySession, House, Ticket, ToolSession
+from tests.fakes.tools.site import CSRF, SESSION, Site, recipe_text, running
+
+IDP = "http://localhost:8000"
+PASSWORD = "P&ssw0rd/髙<1>x"
+GROUND = Ground(today=date(2026, 11, 22), loopback=True)
+
+
+Test = Callable[..., Coroutine[Any, Any, None]]
+
+
+def in_loop_for(seconds: float) -> Callable[[Test], Callable[..., None]]:
+    """Run a test that is a coroutine, and end it when it hangs."""
+
+    def wrap(test: Test) -> Callable[..., None]:
+        @wraps(test)
+        def run(*args: Any, **kwargs: Any) -> None:
+            async def limited() -> None:
+                async with asyncio.timeout(seconds):
+                    await test(*args, **kwargs)
+
+            asyncio.run(limited())
+
+        return run
+
+    return wrap
+
+
+in_loop = in_loop_for(30)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for something that the other side does; the test's own time limit ends it."""
+    while not true():  # noqa: ASYNC110 - the tool has no event for it
+        await asyncio.sleep(0.005)
+
+
+@dataclass
+class Got:
+    """One answer, whole."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+    def header(self, name: str) -> str | None:
+        return next((v for k, v in self.headers if k.lower() == name.lower()), None)
+
+    def all(self, name: str) -> list[str]:
+        return [v for k, v in self.headers if k.lower() == name.lower()]
+
+    @property
+    def page(self) -> str | None:
+        """Which page of the gateway's own, if it is one."""
+        return self.header("X-Sekisho-Page")
+
+
+@dataclass
+class Device:
+    """One browser profile at one origin of the gateway. seen: every byte that it received."""
+
+    client: aiohttp.ClientSession
+    port: int
+    host: str
+    cookies: dict[str, str] = field(default_factory=dict)
+    seen: bytearray = field(default_factory=bytearray)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        return f"http://{self.host}"
+
+    def outgoing(self, extra: dict[str, str] | None = None) -> dict[str, str]:
+        line = "; ".join(f"{k}={v}" for k, v in self.cookies.items())
+        base = {"Host": self.host, "User-Agent": "Device/1", **({"Cookie": line} if line else {})}
+        return {**base, **self.headers, **(extra or {})}
+
+    def url(self, path: str) -> Any:
+        from yarl import URL
+
+        return URL(f"http://127.0.0.1:{self.port}{path}", encoded=True)
+
+    async def ask(self, method: str, path: str, *, headers: dict[str, str] | None = None, **kwargs: Any) -> Got:
+        async with self.client.request(
+            method, self.url(path), headers=self.outgoing(headers), allow_redirects=False, **kwargs
+        ) as answer:
+            self._remember(answer)
+            body = await answer.read()
+            self.seen += body
+            return Got(answer.status, [(k, v) for k, v in answer.headers.items()], body)
+
+    async def get(self, path: str, **kwargs: Any) -> Got:
+        return await self.ask("GET", path, **kwargs)
+
+    async def post(self, path: str, data: Any = b"", **kwargs: Any) -> Got:
+        headers = {"Origin": self.origin, **kwargs.pop("headers", {})}
+        return await self.ask("POST", path, data=data, headers=headers, **kwargs)
+
+    def _remember(self, answer: aiohttp.ClientResponse) -> None:
+        for name, value in answer.headers.items():
+            self.seen += f"{name}: {value}\r\n".encode()
+        for line in answer.headers.getall("Set-Cookie", ()):
+            for name, morsel in SimpleCookie(line).items():
+                if morsel["max-age"] == "0":
+                    self.cookies.pop(name, None)
+                else:
+                    self.cookies[name] = morsel.value
+
+    def socket(self, path: str, **headers: str) -> Any:
+        return self.client.ws_connect(
+            self.url(path), headers=self.outgoing({"Origin": self.origin, **headers}), protocols=("v1",), origin=None
+        )
+
+
+@dataclass
+class Stage:
+    """A tool, a gateway in front of it, and the house behind it."""
+
+    site: Site
+    house: House
+    port: int
+    client: aiohttp.ClientSession
+    settings: GatewaySettings
+
+    def person(self, session: str = "gs-1", *, label: str | None = None, tool_session: str = "ts-1") -> Device:
+        """Somebody who has been admitted already."""
+        host = f"shift-note-{label or session}.{self.settings.domain}"
+        hosts = {host: self.site.host}
+        if self.site.other_host:
+            hosts[f"shift-note-{label or session}-2.{self.settings.domain}"] = self.site.other_host
+        cookie = f"cookie-{session}-{secrets.token_hex(8)}"
+        known = self.house.sessions.setdefault(session, GatewaySession(tool_session, "recipe-1", hosts))
+        known.cookies[hashlib.sha256(cookie.encode()).digest()] = host
+        return Device(self.client, self.port, host, {COOKIE: cookie})
+
+    def stranger(self, session: str = "gs-1") -> Device:
+        """A browser that has not been admitted."""
+        return Device(self.client, self.port, f"shift-note-{session}.{self.settings.domain}")
+
+    def ticket(self, session: str, host: str, challenge: bytes, *, next_host: str | None = None) -> str:
+        """What the portal issues."""
+        name = secrets.token_hex(8)
+        self.house.tickets[name] = Ticket(session, host, challenge, next_host, f"http://{host}/home")
+        return name
+
+
+@contextlib.asynccontextmanager
+async def staged(
+    site: Site | None = None, *, scan: bool = True, replace: dict[str, str] | None = None, **settings: Any
+) -> AsyncIterator[Stage]:
+    """Everything running on loopback, logged in."""
+    site = site or Site({"login_id": "store-7", "password": PASSWORD})
+
+    async def login() -> Jar | None:
+        session, token = site.open_session()
+        jar = Jar(user_agent="Engine/1")
+        jar.set_from(f"{SESSION}={session}; Path=/; HttpOnly", url=f"http://{site.host}/", now=0)
+        jar.set_from(f"{CSRF}={token}; Path=/", url=f"http://{site.host}/", now=0)
+        return jar
+
+    async with (
+        running(site),
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True) as client,
+    ):
+        house = House(login)
+        house.recipes["recipe-1"] = load(recipe_text(site, replace=replace or {}), GROUND).recipe
+        jar = await login()
+        assert jar is not None
+        guards = (
+            build([site.credentials["password"]], key=secrets.token_bytes(32), charset=site.charset) if scan else None
+        )
+        house.tool_sessions["ts-1"] = ToolSession(jar.to_json(), **({"scan": guards} if guards else {}))
+        told = GatewaySettings(
+            domain="gw.localhost", idp=IDP, scheme="http", loopback=True, **{"sweep_s": 0.1, **settings}
+        )
+        app = create_gateway(house.ports(), told, now=time.time, new_secret=lambda: secrets.token_urlsafe(32))
+        async with serving(app, "127.0.0.1", 0) as port:
+            yield Stage(site, house, port, client, told)
