@@ -20,6 +20,7 @@ from idp.domain.directory import people
 from idp.domain.directory.models import Assignment
 from idp.domain.directory.roles import Role
 from idp.edges import browser as guards
+from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent
 from tests.actors import CLI, Browser, Person, World
 from tests.functional.steps import cut, issue, page_id, token_on, told, type_code
