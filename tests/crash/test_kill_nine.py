@@ -56,7 +56,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: every step of `cascade.revoke` inside its transaction, and the point of the crash matrix that it belongs to
 REVOKE = {
-    "parsed": "K0", "PRAGMA query_only=OFF": "K0", "BEGIN IMMEDIATE": "K0",
+    "parsed": "K0", "BEGIN IMMEDIATE": "K0",
     "SELECT account": "K1", "SELECT revocation": "K1", "SELECT assignment": "K1", "UPDATE account": "K1", "SELECT cut": "K3", "SELECT evidence": "K3",
     "UPDATE login_session": "K2", "UPDATE authenticator": "K2", "UPDATE pending_login": "K2", "UPDATE activation": "K2",
     "UPDATE assignment": "K2", "UPDATE app_session": "K2", "UPDATE authorization_code": "K2", "UPDATE token_family": "K2",
@@ -74,7 +74,7 @@ SEAL = (
 
 #: every step of one delivery by the worker, from the look at the queue to the sweep
 DELIVER = {
-    "PRAGMA query_only=ON": "K7", "PRAGMA query_only=OFF": "K7", "BEGIN": "K7", "BEGIN IMMEDIATE": "K7", "SELECT signing_key": "K7",
+    "BEGIN IMMEDIATE": "K7", "SELECT signing_key": "K7",
     "SELECT outbox": "K7", "UPDATE outbox": "K7", "UPDATE cut": "K7", "COMMIT": "K7", "committed": "K7",
     "SELECT app_session": "K8", "SELECT relying_party": "K8", "SELECT service_provider": "K8", "SELECT saml_subject": "K8", "SELECT account": "K8", "token minted": "K8",
     "answered": "K10", "SELECT evidence": "K10", "INSERT evidence": "K10", "INSERT audit_event": "K10", "SELECT cut": "K10", "SELECT revocation": "K10", "UPDATE revocation": "K10",
