@@ -41,7 +41,7 @@ STOP_S = 35
     default=8000,
     show_default=True,
     type=click.IntRange(1024, 65000),
-    help="Of the login pages; the console gets PORT+10.",
+    help="Of the login pages; the consoles get PORT+10 and PORT+11.",
 )
 @click.option(
     "--data", type=click.Path(file_okay=False, path_type=Path), help="Where everything is kept. [default: var/demo]"

@@ -44,22 +44,23 @@ class Demo:
 
 
 def _free_port() -> int:
-    """A port P such that P and P+10 are free."""
+    """A port P such that P, P+10 and P+11, where the consoles listen, are free."""
     for _ in range(50):
-        with socket.socket() as first, socket.socket() as second:
+        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
             first.bind(("127.0.0.1", 0))
             port: int = first.getsockname()[1]
             if port > 64000:
                 continue
             try:
                 second.bind(("127.0.0.1", port + 10))
+                third.bind(("127.0.0.1", port + 11))
             except OSError:
                 continue
             return port
-    raise RuntimeError("no two free ports")
+    raise RuntimeError("no three free ports")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """`sekisho demo` as a process of its own, stopped with Ctrl-C as a person would; it must then leave with status 0."""
     folder = tmp_path_factory.mktemp("demo")
@@ -82,9 +83,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     assert status == 0, (folder / "out.log").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One real browser for the run."""
+    """One real browser for a module: while it lives, Playwright holds an event loop that other tests of this worker would meet."""
     found = shutil.which("chromium") or shutil.which("google-chrome-stable")
     if found is None:
         if os.environ.get("SEKISHO_REQUIRE_ALL") == "1":
