@@ -115,7 +115,7 @@ def answered(session: Session, message_id: str, provider_id: uuid.UUID, *, good:
     if not live.use_request(session, row.id, now=now):
         return False
     # several frames answer at once: each takes the chain's row before it reads the others' states
-    whole = session.scalar(select(PendingRequest).where(PendingRequest.id == wanted).with_for_update())
+    whole = session.scalar(select(PendingRequest).where(PendingRequest.id == wanted).with_for_update(key_share=True))
     if whole is None:
         return False
     parts = [dict(part) for part in whole.parameters["parts"]]
