@@ -24,7 +24,7 @@ from idp.core.db import READING, RESERVED, absolute_url, db, engine_options, pre
 from idp.core.errors import SekishoError, Throttled
 from idp.core.outbound import Outbound
 from idp.core.settings import Settings
-from idp.edges import browser, language
+from idp.edges import browser, crowd, language
 from idp.edges.oidc import authorize, documents, logout, origins, token  # noqa: F401 - they register their views
 from idp.edges.oidc import bp as oidc_bp
 from idp.edges.saml import bp as saml_bp
@@ -135,6 +135,7 @@ def create_app(
 
     app.extensions["sekisho-origins"] = origins.registered
     app.extensions[saml_apps.READER] = saml_metadata.read
+    app.wsgi_app = crowd.Crowd(app.wsgi_app, settings.web_threads // 2)  # type: ignore[method-assign]
     app.wsgi_app = documents.Documents(app, app.wsgi_app, services)  # type: ignore[method-assign]
     if settings.proxies:
         hops = settings.proxies

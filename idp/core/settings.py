@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 8000
     web_processes: int = Field(default=1, ge=1, le=64)
-    web_threads: int = Field(default=8, ge=2, le=256)
+    web_threads: int = Field(default=32, ge=2, le=256)
     proxies: int = Field(default=0, ge=0, le=5, description="reverse proxies in front that set X-Forwarded-* (WB-04)")
 
     #: Argon2id, the OWASP minimum, never weaker (AC-03)
