@@ -1,8 +1,8 @@
 """A bound on the logins that are inside at once, in front of Flask (RE-46).
 
 In a storm of logins the threads of the server all wait for a password hash, and a revocation stands in the queue behind
-them. So logins may fill half of the threads; whoever comes above that is sent away at the door, for a twentieth of what even
-Flask's refusal would cost, and the other half of the threads finds the server's queue short.
+them. So logins may fill a quarter of the threads; whoever comes above that is sent away at the door, for a twentieth of what
+even Flask's refusal would cost, and everybody else finds the server's queue short.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""RE-46: logins may fill half of the server's threads and not one more; a revocation finds the others free."""
+"""RE-46: logins may fill a quarter of the server's threads and not one more; a revocation finds the others free."""
 
 import threading
 from collections.abc import Iterable
