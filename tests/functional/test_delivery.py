@@ -17,11 +17,11 @@ import psycopg
 import pytest
 import time_machine
 from sqlalchemy import select, update
-from sqlalchemy.exc import OperationalError
 
 from idp.app import create_app
 from idp.core import clock
 from idp.core.db import reading, transaction
+from idp.core.errors import Unavailable
 from idp.core.outbound import Answer, HttpOutbound, Rules
 from idp.domain.authn import activation
 from idp.domain.directory.models import Account, Assignment
@@ -629,7 +629,7 @@ def calm(look: Callable[[], Any]) -> Any:
     """What is seen, or None while a connection of the test's own is being cut: a backend obeys in its own time."""
     try:
         return look()
-    except OperationalError:
+    except Unavailable:
         return None
 
 
