@@ -137,7 +137,7 @@ def create_app(
 
     app.extensions["sekisho-origins"] = origins.registered
     app.extensions[saml_apps.READER] = saml_metadata.read
-    app.wsgi_app = crowd.Crowd(app.wsgi_app, max(2, settings.web_threads // 4))  # type: ignore[method-assign]
+    app.wsgi_app = crowd.Crowd(app.wsgi_app, places=2 * settings.hash_slots, queue=settings.web_threads // 2)  # type: ignore[method-assign]
     app.wsgi_app = documents.Documents(app, app.wsgi_app, services)  # type: ignore[method-assign]
     if settings.proxies:
         hops = settings.proxies
