@@ -471,8 +471,8 @@ def test_RE_05_answers_that_come_together_are_written_together(world: World) -> 
         assert sorted(line.state for line in told(world, number)) == [
             "acknowledged",
             "acknowledged",
-            "cutting",
-            "cutting",
+            "queued",
+            "queued",
         ]
         with transaction() as session:
             pairs = [(order, Outcome("acknowledged")) for order in (orders[0], orders[3])]
