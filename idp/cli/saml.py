@@ -16,10 +16,11 @@ from idp.core.db import reading, transaction
 from idp.core.errors import Invalid, NotFound
 from idp.core.outbound import Refused, Unreachable
 from idp.core.saml_keys import rotate_saml_key, withdraw_saml_key
-from idp.domain.applications import registry
+from idp.domain.applications import names, registry, sp_metadata
 from idp.domain.applications import saml as providers
 from idp.domain.applications.models import Application, ServiceProvider
-from idp.domain.applications.saml import SpFacts, SpRegistration
+from idp.domain.applications.saml import SpRegistration
+from idp.domain.applications.sp_metadata import SpFacts
 from idp.domain.authn.login import AAL2
 from idp.domain.directory import people
 from idp.edges.saml import documents, metadata
@@ -107,7 +108,7 @@ def registration(name: str, facts: SpFacts, url: str | None, given: dict[str, An
     """The decisions that the options make. Raises Invalid."""
     encrypt = given["encrypt"]
     if encrypt is None:
-        encrypt = given["profile"] == "saml2int" and providers.can_encrypt(facts)
+        encrypt = given["profile"] == "saml2int" and sp_metadata.can_encrypt(facts)
     minutes = given["session_life_minutes"]
     return SpRegistration(
         name=name, functions=given["functions"], profile=given["profile"], name_id=given["name_id"], email_pattern=given["email_pattern"],
@@ -178,7 +179,7 @@ def show_command(slug: str, *, as_json: bool) -> None:
     with product() as flask, reading() as session:
         _, provider = _provider(session, slug)
         held = provider.held
-        waiting = [one.what for one in providers.differences(provider, SpFacts.from_json(held))] if held else []
+        waiting = [one.what for one in sp_metadata.differences(provider, SpFacts.from_json(held))] if held else []
         show(
             {
                 **describe(provider, flask.extensions["sekisho"].settings.issuer), "attributes": provider.attributes,
@@ -292,7 +293,7 @@ def refresh(slug: str, source: str | None, *, as_json: bool) -> None:
         facts = metadata.read(document, now=now)
         with transaction() as session:
             _, provider = _provider(session, slug)
-            held = providers.receive_metadata(
+            held = sp_metadata.receive(
                 session, provider, facts, loopback=services.settings.issuer_is_loopback, actor=actor(), now=now
             )
         show({"held": [one.what for one in held], "digest": facts.digest}, as_json=as_json)
@@ -306,7 +307,7 @@ def approve(slug: str, digest: str, *, as_json: bool) -> None:
     """Accept the metadata that is held."""
     with product(), transaction() as session:
         _, provider = _provider(session, slug)
-        providers.approve_metadata(session, provider, digest=digest, actor=actor(), now=clock.now())
+        sp_metadata.approve(session, provider, digest=digest, actor=actor(), now=clock.now())
     show({"approved": digest}, as_json=as_json)
 
 
@@ -340,5 +341,5 @@ def map_command(slug: str, *, company_code: str, person: str, name_id: str, as_j
             raise Invalid("このアプリは利用者IDを割り当てる設定ではありません。", field="name_id")
         company = people.get_company(session, company_code)
         account = people.get_by_login_name(session, company.id, person)
-        providers.map_account(session, application, account, name_id, actor=actor(), now=clock.now())
+        names.map_account(session, application, account, name_id, actor=actor(), now=clock.now())
     show({"person": person, "name_id": name_id}, as_json=as_json)

@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 from idp.core import ids
 from idp.core.db import Instant
 from idp.core.errors import Invalid
-from idp.domain.applications import saml as providers
+from idp.domain.applications import names
 from idp.domain.applications.decide import Allowed, ApplicationFacts, Facts
 from idp.domain.applications.models import Application, ServiceProvider
-from idp.domain.applications.saml import FORMATS, NAME_FORMATS
+from idp.domain.applications.names import FORMATS
+from idp.domain.applications.saml import NAME_FORMATS
 from idp.domain.directory.models import Account, Company
 from idp.domain.directory.scope import account_alive
 from idp.domain.sessions import live
@@ -172,17 +173,17 @@ def _name(
     if kind == "transient":
         return f"_{ids.new_secret()}"
     if kind == "mapped":
-        shared = providers.known_name(session, application_id, login.account_id, "mapped")
+        shared = names.known_name(session, application_id, login.account_id, "mapped")
         if shared is None:
             raise Refusal("UnknownPrincipal")
         return shared
-    known = providers.known_name(session, application_id, login.account_id, kind)
+    known = names.known_name(session, application_id, login.account_id, kind)
     if known is not None:
         return known
     if not wish.allow_create:
         raise Refusal("InvalidNameIDPolicy")
     value = ids.new_secret() if kind == "persistent" else _email(provider, login)
-    kept = providers.keep_name(session, application_id, login.account_id, kind, value, now=now)
+    kept = names.keep_name(session, application_id, login.account_id, kind, value, now=now)
     if kept is None:
         raise Refusal("UnknownPrincipal")  # the address was somebody else's before: never a second person's (RV-31)
     return kept

@@ -18,7 +18,7 @@ from idp.core.db import reading
 from idp.core.errors import Unavailable
 from idp.core.outbound import Answer, Refused, Unreachable
 from idp.domain.applications.models import SamlSubject, ServiceProvider
-from idp.domain.applications.saml import FORMATS
+from idp.domain.applications.names import FORMATS
 from idp.domain.sessions.models import AppSession
 from idp.edges.saml import build, guard, xml
 from idp.edges.saml.build import STATUS

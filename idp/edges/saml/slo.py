@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response as WSGIResponse
 
 from idp.core.db import transaction
 from idp.domain.applications.models import Application, ServiceProvider
-from idp.domain.applications.saml import FORMATS
+from idp.domain.applications.names import FORMATS
 from idp.domain.sessions import chain
 from idp.domain.sessions.chain import Initiator
 from idp.domain.sessions.models import AppSession

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from idp.domain.applications.decide import ACR_ORDER, acr_at_least
 from idp.domain.applications.models import ServiceProvider
-from idp.domain.applications.saml import FORMATS
+from idp.domain.applications.names import FORMATS
 from idp.domain.sessions.live import LiveLogin
 from idp.edges.saml import xml
 from idp.edges.saml.guard import Message, Refused

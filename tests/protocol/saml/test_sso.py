@@ -16,7 +16,7 @@ from idp.core import clock
 from idp.core.db import transaction
 from idp.core.errors import Conflict, Invalid
 from idp.core.saml_keys import rotate_saml_key, withdraw_saml_key
-from idp.domain.applications import saml
+from idp.domain.applications import names, saml, sp_metadata
 from idp.domain.applications.models import Application
 from idp.domain.applications.models import ServiceProvider as Row
 from idp.domain.directory.models import Account
@@ -273,7 +273,7 @@ def test_SA_14_mapped_accounts_are_shared_there_and_persons_here(world: World) -
         application = session.scalar(select(Application).where(Application.slug == "shared"))
         for person in people[:2]:
             account = session.get(Account, person.id)
-            saml.map_account(session, application, account, "shop-aoba", actor=CLI, now=clock.now())
+            names.map_account(session, application, account, "shop-aoba", actor=CLI, now=clock.now())
     answers: list[Answer] = []
     for person in people:
         with Browser(world.app) as browser:
@@ -384,7 +384,7 @@ def test_SA_15_changed_metadata_waits_for_a_person(world: World, browser: Browse
         with world.app.app_context(), transaction() as session:
             row = session.scalar(select(Row))
             facts = metadata.read(document, now=now)
-            return [d.what for d in saml.receive_metadata(session, row, facts, loopback=True, actor=CLI, now=now)]
+            return [d.what for d in sp_metadata.receive(session, row, facts, loopback=True, actor=CLI, now=now)]
 
     assert receive(sp.metadata(valid_until=now + timedelta(days=3))) == []
     assert world.rows(select(Row.metadata_until))[0][0] is not None
@@ -393,10 +393,10 @@ def test_SA_15_changed_metadata_waits_for_a_person(world: World, browser: Browse
     assert browser.get(sp.redirect_url(AssertionConsumerServiceURL="https://evil.example/acs")).status_code == 403
     assert sp.sign_on(browser).status == SUCCESS
     with world.app.app_context(), pytest.raises(Conflict), transaction() as session:
-        saml.approve_metadata(session, session.scalar(select(Row)), digest="0" * 64, actor=CLI, now=now)
+        sp_metadata.approve(session, session.scalar(select(Row)), digest="0" * 64, actor=CLI, now=now)
     (held,) = world.rows(select(Row.held))
     with world.app.app_context(), transaction() as session:
-        saml.approve_metadata(session, session.scalar(select(Row)), digest=held[0]["digest"], actor=CLI, now=now)
+        sp_metadata.approve(session, session.scalar(select(Row)), digest=held[0]["digest"], actor=CLI, now=now)
     page = browser.get(sp.redirect_url(AssertionConsumerServiceURL="https://evil.example/acs"))
     assert browser.forms(page)[0]["action"] == "https://evil.example/acs"
     for bad in (
