@@ -5,11 +5,12 @@ The SAML edge parses documents and hands them over as `SpFacts`; this module dec
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import uuid
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from idp.core import x509
@@ -19,6 +20,8 @@ from idp.domain.applications.models import Application, ServiceProvider
 from idp.domain.applications.registry import check_web_uri
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
+from idp.ledgers.outbox import queue
+from idp.ledgers.outbox.models import OutboxRow
 
 
 @dataclass(frozen=True)
@@ -121,17 +124,85 @@ def receive(
     check_facts(facts, loopback=loopback)
     found = differences(provider, facts)
     values: dict[str, Any] = {"metadata_checked_at": now, "metadata_error": None}
-    if found:
-        values |= {"held": facts.to_json(), "held_at": now}
-    else:
+    # who looks at what is held must not find it replaced by the same, signed anew, each time it is read
+    held_already = bool(found) and provider.held is not None and _same(SpFacts.from_json(provider.held), facts)
+    if not found:
         values |= {"metadata_until": facts.until, "metadata_digest": facts.digest, "held": None, "held_at": None}
+    elif not held_already:
+        values |= {"held": facts.to_json(), "held_at": now}
     change(session, update(ServiceProvider).where(ServiceProvider.id == provider.id).values(**values))
-    if found:
+    if found and not held_already:
         record(
             session, Tag.METADATA_HELD, actor=actor, now=now, application_id=provider.application_id, metadata=facts.digest,
             differs=[one.what for one in found],
         )  # fmt: skip
+    elif not found and (facts.digest, facts.until) != (provider.metadata_digest, provider.metadata_until):
+        record(
+            session, Tag.METADATA_RENEWED, actor=actor, now=now, application_id=provider.application_id, metadata=facts.digest,
+            until=facts.until,
+        )  # fmt: skip
     return found
+
+
+def _same(one: SpFacts, other: SpFacts) -> bool:
+    return replace(one, digest="", until=None) == replace(other, digest="", until=None)
+
+
+# --- watching --------------------------------------------------------------------------------------------------------
+
+TOPIC = "metadata"
+#: how often a document with an address is read again, and how often when it ends before that (SA-15)
+EVERY, HURRY = timedelta(hours=6), timedelta(minutes=30)
+#: after that a failing address rests until it is due again
+GIVE_UP = timedelta(hours=6)
+
+
+def put_due(session: Session, *, now: datetime) -> int:
+    """One delivery to ourselves for each document that has to be read again. Returns how many are due."""
+    under_way = exists().where(
+        OutboxRow.topic == TOPIC, OutboxRow.ref == ServiceProvider.id, OutboxRow.state.in_(("waiting", "leased"))
+    )
+    rows = session.execute(
+        select(ServiceProvider.id, ServiceProvider.metadata_url)
+        .join(Application, Application.id == ServiceProvider.application_id)
+        .where(
+            Application.ended_at.is_(None), ServiceProvider.metadata_url.is_not(None), ~under_way,
+            or_(
+                ServiceProvider.metadata_checked_at.is_(None), ServiceProvider.metadata_checked_at <= now - EVERY,
+                and_(ServiceProvider.metadata_until <= now + EVERY, ServiceProvider.metadata_checked_at <= now - HURRY),
+            ),
+        )
+        .order_by(ServiceProvider.id)
+    ).all()  # fmt: skip
+    period = int(now.timestamp() // HURRY.total_seconds())
+    queue.put_all(
+        session,
+        [
+            queue.delivery(
+                topic=TOPIC, ref=row.id, destination=row.metadata_url, dedup_key=f"metadata:{row.id}:{period}", now=now,
+                give_up_after=GIVE_UP,
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+    return len(rows)
+
+
+def take(session: Session, provider_id: uuid.UUID) -> ServiceProvider:
+    """A service provider whose metadata is about to change: until the end of the transaction nobody else changes it."""
+    return session.execute(
+        select(ServiceProvider).where(ServiceProvider.id == provider_id).with_for_update(key_share=True)
+    ).scalar_one()
+
+
+def failed(session: Session, provider: ServiceProvider, word: str, *, actor: Actor, now: datetime) -> None:
+    """The address gave nothing that can be used: kept for the page and `doctor`, and in the log once per reason."""
+    if provider.metadata_error == word[:200]:
+        return
+    change(session, update(ServiceProvider).where(ServiceProvider.id == provider.id).values(metadata_error=word[:200]))
+    record(
+        session, Tag.METADATA_FAILED, actor=actor, now=now, result="refused", application_id=provider.application_id, reason=word[:200],
+    )  # fmt: skip
 
 
 def approve(session: Session, provider: ServiceProvider, *, digest: str, actor: Actor, now: datetime) -> None:
@@ -179,7 +250,12 @@ def ending_soon(session: Session, *, now: datetime) -> list[tuple[str, str]]:
     for slug, provider in rows:
         if provider.held_at is not None:
             found.append((slug, "newer metadata waits: `sekisho saml show` and `saml approve`"))
-        if provider.metadata_until is not None and provider.metadata_until - now < SOON:
+        if provider.metadata_error is not None:
+            read = f"{provider.metadata_checked_at:%Y-%m-%d %H:%M}" if provider.metadata_checked_at else "never"
+            found.append((slug, f"its metadata cannot be read ({provider.metadata_error}); last read: {read}"))
+        # one that is read again by itself may be valid for days only
+        watched = provider.metadata_url is not None and provider.metadata_error is None
+        if provider.metadata_until is not None and provider.metadata_until - now < (EVERY if watched else SOON):
             found.append(
                 (slug, f"its metadata is valid until {provider.metadata_until:%Y-%m-%d}: `sekisho saml refresh`")
             )

@@ -92,11 +92,9 @@ def _statement() -> Any:
 _LOAD = _statement()
 
 
-def load(session: Session, provider_id: uuid.UUID, cookie: str, *, now: datetime) -> Row | None:
+def load(session: Session, provider_id: uuid.UUID, cookie: str, *, now: datetime) -> Row:
     """Service provider and login session in one statement, shared rows taken (lock orders 1, 2 and 4)."""
-    row = session.execute(_LOAD, {"provider": provider_id, "digest": ids.digest(cookie), "now": now}).one_or_none()
-    if row is None:
-        return None
+    row = session.execute(_LOAD, {"provider": provider_id, "digest": ids.digest(cookie), "now": now}).one()
     application = ApplicationFacts(
         row.application_id,
         row.application_company_id,
@@ -121,9 +119,7 @@ def issue(
     """Name, ledger row and signed Response. Called with the gate claimed and the decision made. Raises Refusal, and then
     nothing was opened."""
     services, provider = browser.services(), row.provider
-    context = wishes.context_for(wish, login.acr)
-    if context is None:
-        raise Refusal("NoAuthnContext")
+    context = wishes.context_met(wish, login.acr)
     kind = wishes.name_kind(provider, wish)
     value = _name(session, wish, provider, kind, login, now=now)
     if wish.subject is not None and wish.subject != value:

@@ -16,7 +16,7 @@ from idp.core.db import reading, transaction
 from idp.core.errors import NotFound, Stale
 from idp.domain.applications.models import ServiceProvider
 from idp.domain.sessions import chain, live
-from idp.domain.sessions.chain import Chain, Part
+from idp.domain.sessions.chain import Chain
 from idp.edges import browser
 from idp.edges.browser import Answer
 from idp.edges.saml import bp, build, slo
@@ -83,11 +83,11 @@ def ask() -> Answer:
     now = browser.now()
     with transaction() as session:
         found = _chain(session, handle)
-        if not number.isascii() or not number.isdigit() or len(number) > 4 or int(number) >= len(found.parts):
+        part = next((part for n, part in enumerate(found.parts) if str(n) == number), None)
+        if part is None:
             raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", "no such part")
-        part: Part = found.parts[int(number)]
-        provider = session.get(ServiceProvider, uuid.UUID(part.provider))
-        if provider is None or provider.front_logout_url is None:
+        provider = session.get_one(ServiceProvider, uuid.UUID(part.provider))
+        if provider.front_logout_url is None:
             raise NotFound(
                 "ページが見つかりません。URLが変わったか、見る権限がありません。", "no logout address any more"
             )
@@ -108,9 +108,7 @@ def finish() -> Answer:
         found = _chain(session, handle)
         if found.initiator is None or not live.use_request(session, found.id, now=now):
             raise Stale("この画面は古くなりました。アプリからもう一度開いてください。", "logout chain was finished")
-        provider = session.get(ServiceProvider, uuid.UUID(found.initiator.provider))
-    if provider is None:
-        raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", "service provider is gone")
+        provider = session.get_one(ServiceProvider, uuid.UUID(found.initiator.provider))
     whole = not found.initiator.partial and all(part.state == "confirmed" for part in found.parts)
     answer = slo.respond(
         provider, found.initiator.request_id, found.initiator.relay_state, "Success", None if whole else "PartialLogout"

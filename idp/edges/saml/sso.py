@@ -142,10 +142,7 @@ def start(slug: str) -> Answer:
             raise NotFound(
                 "ページが見つかりません。URLが変わったか、見る権限がありません。", f"IdP-initiated {slug[:64]}"
             )
-        acs = wishes.default_acs(provider)
-        if acs is None:
-            raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", f"no ACS {slug[:64]}")
-        wish = Wish(str(provider.id), None, acs, target)
+        wish = Wish(str(provider.id), None, wishes.default_acs(provider), target)
         return _proceed(session, wish, requested_at=browser.now(), stored=None)
 
 
@@ -156,7 +153,7 @@ def _proceed(session: Session, wish: Wish, *, requested_at: datetime, stored: Pe
     """Gate, decision, name, ledger row, signature; or the page that the person must see first."""
     now = browser.now()
     row = answer.load(session, uuid.UUID(wish.provider), browser.read_cookie(browser.LOGIN_COOKIE), now=now)
-    if row is None or not row.application.alive or not any(place["url"] == wish.acs for place in row.provider.acs):
+    if not row.application.alive or not any(place["url"] == wish.acs for place in row.provider.acs):
         # the address was taken out of the metadata while the person logged in: nothing goes there any more
         raise Denied("このアプリの利用は終わりました。", "service provider or its address is gone")
     step, login = wishes.next_step(wish, row.login, requested_at=requested_at), row.login

@@ -28,7 +28,6 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "urn:sekisho:aal3": ("urn:sekisho:aal3",),
 }  # fmt: skip
 LEVEL = {name: acr for acr, names in CLASSES.items() for name in names}
-COMPARISONS = ("exact", "minimum", "maximum", "better")
 UNSPECIFIED = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"
 
 
@@ -90,10 +89,9 @@ def _acs(provider: ServiceProvider, root: Element) -> str | None:
     return default_acs(provider)
 
 
-def default_acs(provider: ServiceProvider) -> str | None:
+def default_acs(provider: ServiceProvider) -> str:
     """The address of its metadata that counts when a request names none."""
-    chosen = next((place for place in provider.acs if place["default"]), None) or next(iter(provider.acs), None)
-    return None if chosen is None else str(chosen["url"])
+    return str(next((place for place in provider.acs if place["default"]), provider.acs[0])["url"])
 
 
 def read(message: Message, acs: str) -> Wish:
@@ -112,7 +110,7 @@ def read(message: Message, acs: str) -> Wish:
     classes: tuple[str, ...] = ()
     if context is not None:
         classes = tuple(xml.text(node) for node in context.findall(q("saml", "AuthnContextClassRef")))
-        if not classes or comparison not in COMPARISONS:
+        if not classes:
             raise Refusal("NoAuthnContext")
     subject = root.find(q("saml", "Subject"))
     if subject is not None and (
@@ -173,6 +171,14 @@ def context_for(wish: Wish, acr: str) -> str | None:
             return CLASSES[acr][0] if have <= most else CLASSES[ACR_ORDER[most]][0]
         case _:
             return next((name for name in known if acr_at_least(acr, LEVEL[name])), None)
+
+
+def context_met(wish: Wish, acr: str) -> str:
+    """The same, where one must be there. Raises Refusal."""
+    found = context_for(wish, acr)
+    if found is None:
+        raise Refusal("NoAuthnContext")
+    return found
 
 
 def next_step(wish: Wish, login: LiveLogin | None, *, requested_at: datetime) -> Step:
