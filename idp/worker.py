@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
 from types import FrameType
 
 from flask import Flask
@@ -48,7 +49,7 @@ SWEEP_S = 1.0
 #: how often retention looks for something to empty, once it has caught up
 TIDY_S = 600.0
 #: how often we look whose metadata has to be read again
-WATCH_S = 60.0
+WATCH = timedelta(minutes=1)
 #: rows wait at most this long for a sealer that has nothing else to do (D15: a batch is at most a second)
 SEAL_S = 0.5
 
@@ -70,7 +71,7 @@ class Worker:
         self._lock = threading.Lock()
         self._swept = 0.0
         self._tidied = -TIDY_S
-        self._watched = -WATCH_S
+        self._watched: datetime | None = None
         self._sealer = self._services.sealer()
 
     def stop(self, *_signal: int | FrameType | None) -> None:
@@ -278,10 +279,10 @@ class Worker:
             with transaction(reserved=True) as session:
                 stream.put(session, settings=settings, now=now)
                 stream.watch(session, settings=settings, now=now)
-            if time.monotonic() - self._watched >= WATCH_S:
+            if self._watched is None or not self._watched <= now < self._watched + WATCH:
                 with transaction(reserved=True) as session:
                     sp_metadata.put_due(session, now=now)
-                self._watched = time.monotonic()
+                self._watched = now
             if time.monotonic() - self._tidied >= TIDY_S and not retention.step(settings, now=now):
                 self._tidied = time.monotonic()
 

@@ -188,6 +188,17 @@ def put_due(session: Session, *, now: datetime) -> int:
     return len(rows)
 
 
+def addresses(session: Session) -> list[tuple[str, str]]:
+    """Short name and address of every live service provider whose metadata has one."""
+    rows = session.execute(
+        select(Application.slug, ServiceProvider.metadata_url)
+        .join(ServiceProvider, ServiceProvider.application_id == Application.id)
+        .where(Application.ended_at.is_(None), ServiceProvider.metadata_url.is_not(None))
+        .order_by(Application.slug)
+    )
+    return [(row.slug, str(row.metadata_url)) for row in rows]
+
+
 def take(session: Session, provider_id: uuid.UUID) -> ServiceProvider:
     """A service provider whose metadata is about to change: until the end of the transaction nobody else changes it."""
     return session.execute(

@@ -166,8 +166,9 @@ def metadata(looking: Looking, slug: str) -> Answer:
         document, _ = _document(form.metadata.data, known)
         facts = read_metadata(document, now=browser.now())
         with transaction() as session:
+            provider = sp_metadata.take(session, _changeable(session, looking, slug).id)
             sp_metadata.receive(
-                session, _changeable(session, looking, slug), facts, loopback=browser.services().settings.issuer_is_loopback,
+                session, provider, facts, loopback=browser.services().settings.issuer_is_loopback,
                 actor=looking.viewer.actor, now=browser.now(),
             )  # fmt: skip
     except Invalid as error:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from connectors import catalogue
-from idp.cli.saml import attribute
+from idp.cli.saml_add import attribute
 from idp.domain.applications import saml, sp_metadata
 from idp.edges.saml import metadata
 
