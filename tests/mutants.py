@@ -6,8 +6,8 @@ the SAML door says no (`tests/refusals.py`).
 Every collected test that carries `@pytest.mark.guards(site)`, or that `tests/saml_guards.py` names, is run once for each
 of its sites, and while the test itself runs (not its fixtures) the function around that site has the code of the mutant.
 Nothing is written to disk, and the process is thrown away afterwards: `tests/house/test_claims.py` and `test_saml_guards.py`
-start it. `SEKISHO_MUTANTS` is `all` (claims), `saml`, or names of sites with commas. `SEKISHO_MUTANT_REPORT` names a file that
-gets what happened, as JSON.
+start it. `SEKISHO_MUTANTS` is `all` (claims), names of sites with commas, or `@` and a file with one name a line. `SEKISHO_MUTANT_REPORT`
+names a file that gets what happened, as JSON.
 """
 
 from __future__ import annotations
@@ -126,7 +126,10 @@ REPORT: dict[str, Any] = {"red": {}, "green": {}, "broken": {}, "guards": {}}
 CLAIMS = {site.name: site for site in sites()}
 SAML = saml_guards.sites()
 BY_NAME: dict[str, Site | Refusal | Rule] = {**CLAIMS, **SAML}
-CHOSEN = {"all": set(CLAIMS), "saml": set(SAML)}.get(WANTED) or set(filter(None, WANTED.split(",")))
+if WANTED.startswith("@"):  # a file with one name a line: names of rules are texts of code
+    CHOSEN = set(Path(WANTED[1:]).read_text(encoding="utf-8").splitlines())
+else:
+    CHOSEN = set(CLAIMS) if WANTED == "all" else set(filter(None, WANTED.split(",")))
 #: the site that is out at the moment, if any
 OUT: list[Site | Refusal | Rule] = []
 

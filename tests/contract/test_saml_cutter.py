@@ -17,11 +17,14 @@ from lxml import etree
 
 from idp.app import create_app
 from idp.core import clock
-from idp.core.db import db
+from idp.core.db import db, transaction
 from idp.core.outbound import HttpOutbound, Rules
+from idp.domain.applications import names
+from idp.domain.applications.models import Application
+from idp.domain.directory.models import Account
 from idp.edges.saml.cutter import SamlLogoutCutter
 from idp.lifecycle.revocation.cutter import CutOrder, Outcome
-from tests.actors import Browser, Person, World
+from tests.actors import CLI, Browser, Person, World
 from tests.conftest import Template, dispose, settings_for
 from tests.contract.test_cutter import HOSTILE
 from tests.fakes import rp
@@ -113,6 +116,24 @@ def test_SA_21_single_sessions_name_only_themselves(stage: Stage) -> None:
     one = stage.sessions[1].session_index
     assert stage.cut(stage.answering(), whole_subject=False, sids=(one,)).result == "acknowledged"
     assert [n.text for n in stage.asked()[0].findall("samlp:SessionIndex", NS)] == [one]
+
+
+def test_SA_21_a_shared_name_is_not_told_to_who_ends_all_of_it(stage: Stage) -> None:
+    """The plan gives such a line to a person already; the cutter refuses it as well, before anything is sent (SA-14)."""
+    world = World(stage.app)
+    sp = world.service_provider(ServiceProvider("shared", base=f"http://localhost:{stage.peer.port}"), name_id="mapped")
+    with stage.app.app_context(), transaction() as session:
+        application, account = (
+            session.get_one(Application, sp.application_id),
+            session.get_one(Account, stage.person.id),
+        )
+        names.map_account(session, application, account, "shop", actor=CLI, now=clock.now())
+    with Browser(stage.app) as browser:
+        browser.log_in(stage.person)
+        session_index = sp.sign_on(browser).session_index
+    outcome = stage.cut(stage.answering(), application_id=sp.application_id, sids=(session_index,))
+    assert (outcome.result, outcome.error) == ("refused", "shared_account")
+    assert stage.peer.calls == []
 
 
 #: what comes back, and what it is worth

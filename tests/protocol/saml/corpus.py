@@ -372,6 +372,22 @@ def name_in_a_comment(case: Case) -> Sent:
     return post(sign_xml(root, case.sp.pair))
 
 
+def name_in_a_comment_by_redirect(case: Case) -> Sent:
+    """The same where no canonicalisation takes the comment away."""
+    root = case.sp.logout_request(case.victim)
+    comment = etree.Comment("")
+    comment.tail = ".evil.example"
+    root.find("saml:NameID", NS).append(comment)
+    return get(sign_query("SAMLRequest", deflate(etree.tostring(root)), case.sp.pair))
+
+
+def second_signature(case: Case) -> Sent:
+    """A good signature of the root, and another one inside what it signs: which of them is looked at?"""
+    root = case.sp.logout_request(case.victim)
+    root.insert(1, _extensions(_signature(harmless(case))))
+    return post(sign_xml(root, case.sp.pair))
+
+
 def name_in_cdata(case: Case) -> Sent:
     """The same with a CDATA section."""
     octets = etree.tostring(harmless(case)).replace(b">nobody<", f"><![CDATA[{case.victim.name_id}]]><".encode())
@@ -687,6 +703,10 @@ ATTACKS: dict[str, tuple[Callable[[Case], Sent], str]] = {
     "ECDSA label on an RSA signature": (lambda case: _claim(case, "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"), "bad_signature"),
     "another canonicalisation": (inclusive_c14n, "canonicalisation"), "RSA-SHA1 in Redirect": (redirect_sha1, "algorithm"),
     "external entity": (entity_in_name, "doctype"), "billion laughs": (billion_laughs, "doctype"),
+    "unfinished DOCTYPE": (lambda case: _prefixed(case, "<!DOCTYPE x ["), "doctype"),
+    "name split by a comment, by Redirect": (name_in_a_comment_by_redirect, "unknown_principal"),
+    "a second signature": (second_signature, "signature_elsewhere"),
+    "a response to the sign-on": (lambda _case: sign_on("SAMLResponse=x"), "no_message"),
     "empty DOCTYPE": (lambda case: _prefixed(case, "<!DOCTYPE x>"), "doctype"), "UTF-16": (utf16, "not_utf8"), "UTF-7": (utf7, "not_utf8"),
     "duplicate ID": (duplicate_id, "duplicate_id"), "processing instruction": (processing_instruction, "processing_instruction"),
     "processing instruction before the root": (lambda case: _prefixed(case, "<?xml-stylesheet href='x'?>"), "processing_instruction"),

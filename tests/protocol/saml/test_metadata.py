@@ -6,11 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from lxml import etree
 
 from idp.core.errors import Invalid
+from idp.core.saml_keys import SamlKey
 from idp.domain.applications.sp_metadata import check_facts
 from idp.edges.saml import metadata
-from tests.saml import NS, ServiceProvider, pair
+from tests.saml import NS, ServiceProvider, pair, stamp, verify
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 GOOD = ServiceProvider("coupon", encryption=pair("encryption"))
@@ -68,3 +70,14 @@ def test_SA_15_a_document_that_is_refused_says_why(name: str) -> None:
         check_facts(metadata.read(spoil(GOOD.metadata()), now=NOW), loopback=False)
     assert sentence in error.value.public
     assert error.value.field == "metadata"
+
+
+def test_SA_15_ours_is_signed_and_ends() -> None:
+    """By the key that signs, with every key that is published, and for two weeks at most."""
+    keys = [SamlKey(name, pair(name).der, NOW, None, pair(name).key) for name in ("now", "next")]
+    document = etree.fromstring(metadata.ours("https://login.example", keys, now=NOW))
+    signed = verify(document, keys[0].certificate)
+    assert signed.get("validUntil") == stamp(NOW + timedelta(days=14))
+    assert [n.text for n in signed.findall(".//md:KeyDescriptor//ds:X509Certificate", NS)] == [
+        k.certificate for k in keys
+    ]

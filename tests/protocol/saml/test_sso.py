@@ -273,18 +273,20 @@ def test_SA_08_what_is_not_done_is_said_and_not_left_out(world: World, browser: 
 def test_SA_08_what_ended_while_a_person_logs_in_gets_no_answer(world: World, browser: Browser) -> None:
     """The address of a stored request was taken out of the metadata, or the application ended: an error page and no assertion."""
     sp, person = world.service_provider(ServiceProvider("coupon")), world.person()
-    for change in ({"acs": [{"url": "https://coupon.example/other", "index": 0, "default": True}]}, None):
-        browser.get(sp.redirect_url())
-        with world.app.app_context(), transaction() as session:
-            if change is not None:
-                session.query(Row).update(change)
-            else:
-                session.query(Row).update({"acs": [{"url": sp.acs[0], "index": 0, "default": True}]})
-                session.query(Application).update({"ended_at": clock.now()})
-        page = browser.log_in(person, at="") if change is not None else browser.get(str(browser.page.url))
+    pages = []
+    browser.get(sp.redirect_url())
+    with world.app.app_context(), transaction() as session:
+        session.query(Row).update({"acs": [{"url": "https://coupon.example/other", "index": 0, "default": True}]})
+    pages.append(browser.log_in(person, at=""))
+    with world.app.app_context(), transaction() as session:
+        session.query(Row).update({"acs": [{"url": sp.acs[0], "index": 0, "default": True}]})
+        session.query(Application).update({"ended_at": clock.now()})
+    with Browser(world.app) as stranger:  # nobody is asked for a password in the name of an application that is over
+        pages.append(stranger.get(sp.redirect_url()))
+    for page in pages:
         assert page.status_code == 403
-        assert "SAMLResponse" not in page.text
         assert "このアプリの利用は終わりました" in page.text
+        assert "SAMLResponse" not in page.text
     assert world.rows(select(AppSession.id)) == []
 
 
