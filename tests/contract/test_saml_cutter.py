@@ -39,6 +39,7 @@ class Stage:
     """A cutter, the service provider it meets, and a person with sessions there."""
 
     app: Flask
+    world: World
     cutter: SamlLogoutCutter
     peer: Peer
     sp: ServiceProvider
@@ -89,7 +90,7 @@ def stage(sqlite_template: Template, tmp_path_factory: pytest.TempPathFactory) -
             with Browser(app) as browser:
                 browser.log_in(person)
                 sessions.append(sp.sign_on(browser))
-        yield Stage(app, SamlLogoutCutter(app.extensions["sekisho"]), peer, sp, person, sessions)
+        yield Stage(app, world, SamlLogoutCutter(app.extensions["sekisho"]), peer, sp, person, sessions)
     dispose(app)
 
 
@@ -120,8 +121,7 @@ def test_SA_21_single_sessions_name_only_themselves(stage: Stage) -> None:
 
 def test_SA_21_a_shared_name_is_not_told_to_who_ends_all_of_it(stage: Stage) -> None:
     """The plan gives such a line to a person already; the cutter refuses it as well, before anything is sent (SA-14)."""
-    world = World(stage.app)
-    sp = world.service_provider(ServiceProvider("shared", base=f"http://localhost:{stage.peer.port}"), name_id="mapped")
+    sp = stage.world.service_provider(ServiceProvider("shared", base=f"http://localhost:{stage.peer.port}"), name_id="mapped")
     with stage.app.app_context(), transaction() as session:
         application, account = (
             session.get_one(Application, sp.application_id),
