@@ -114,7 +114,11 @@ class Worker:
                     # nothing is lost: rows stay without a place in the tree until a step succeeds
                     log.exception("sealer step failed")
                 time.sleep(SEAL_S)
-            self._seal_once()
+            try:
+                self._seal_once()
+            except Exception:
+                # the database is away at the very end: the next sealer goes on where this one stopped
+                log.exception("last sealer step failed")
 
     def _seal_once(self) -> None:
         """Seal and sign what is visible, and give the lease back."""
