@@ -121,7 +121,9 @@ def test_SA_21_single_sessions_name_only_themselves(stage: Stage) -> None:
 
 def test_SA_21_a_shared_name_is_not_told_to_who_ends_all_of_it(stage: Stage) -> None:
     """The plan gives such a line to a person already; the cutter refuses it as well, before anything is sent (SA-14)."""
-    sp = stage.world.service_provider(ServiceProvider("shared", base=f"http://localhost:{stage.peer.port}"), name_id="mapped")
+    sp = stage.world.service_provider(
+        ServiceProvider("shared", base=f"http://localhost:{stage.peer.port}"), name_id="mapped"
+    )
     with stage.app.app_context(), transaction() as session:
         application, account = (
             session.get_one(Application, sp.application_id),
