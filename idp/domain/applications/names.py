@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from idp.core import ids
-from idp.core.db import insert_into
+from idp.core.db import Query, insert_into, prepared, run
 from idp.core.errors import Invalid
 from idp.domain.applications.models import Application, SamlSubject
 from idp.domain.directory.models import Account
@@ -23,15 +23,20 @@ FORMATS = {
     "email": "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress",
     "mapped": "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified",
 }
-_NAME = select(SamlSubject.value).where(
-    SamlSubject.application_id == bindparam("application"), SamlSubject.account_id == bindparam("account"),
-    SamlSubject.kind == bindparam("kind"),
-)  # fmt: skip
+
+
+@prepared
+def _name() -> Query:
+    return select(SamlSubject.value).where(
+        SamlSubject.application_id == bindparam("application"),
+        SamlSubject.account_id == bindparam("account"),
+        SamlSubject.kind == bindparam("kind"),
+    )
 
 
 def known_name(session: Session, application_id: uuid.UUID, account_id: uuid.UUID, kind: str) -> str | None:
     """The name under which a service provider knows this account already."""
-    return session.scalar(_NAME, {"application": application_id, "account": account_id, "kind": kind})
+    return run(session, _name(), {"application": application_id, "account": account_id, "kind": kind}).scalar()
 
 
 def keep_name(

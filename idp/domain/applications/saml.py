@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from idp.core import ids, x509
-from idp.core.db import change
+from idp.core.db import Query, change, prepared, run
 from idp.core.errors import Conflict, Invalid, NotFound
 from idp.domain.applications.models import Application, ServiceProvider
 from idp.domain.applications.names import FORMATS
@@ -39,8 +39,6 @@ SOURCES = (
 EMAIL = re.compile(r"[A-Za-z0-9._%+{}-]{1,64}@[A-Za-z0-9{}-]+(\.[A-Za-z0-9{}-]+)+")
 PLACEHOLDER = re.compile(r"\{([a-z_]*)\}")
 MOST_ATTRIBUTES = 50
-#: of every answer: built once, only bound afterwards (performance.md 4.1)
-_BY_ENTITY_ID = select(ServiceProvider).where(ServiceProvider.entity_id == bindparam("entity_id"))
 
 
 @dataclass(frozen=True)
@@ -199,18 +197,82 @@ def get_provider(session: Session, application_id: uuid.UUID) -> ServiceProvider
     return row
 
 
-def by_entity_id(session: Session, entity_id: str) -> ServiceProvider | None:
-    """The service provider of this name, compared octet by octet."""
-    return session.scalar(_BY_ENTITY_ID, {"entity_id": entity_id})
+@dataclass(frozen=True)
+class Provider:
+    """A service provider as its messages are judged and answered: columns of `ServiceProvider`, as a plain row."""
+
+    id: uuid.UUID
+    application_id: uuid.UUID
+    entity_id: str
+    acs: list[dict[str, Any]]
+    soap_logout_url: str | None
+    front_logout_binding: str | None
+    front_logout_url: str | None
+    front_logout_response_url: str | None
+    signing_certs: list[str]
+    encryption_certs: list[str]
+    encryption_method: str
+    requests_signed: bool
+    name_id: str
+    email_pattern: str | None
+    attributes: list[dict[str, str]]
+    sign: str
+    encrypt: bool
+    idp_initiated: bool
+    idp_targets: list[str]
+    start_url: str | None
+    honours_session_index: bool
+    signing_kid: str | None
+    live_at: datetime | None
 
 
-def by_slug(session: Session, slug: str) -> ServiceProvider | None:
-    """The service provider of a live application, by its short name."""
-    return session.scalar(
-        select(ServiceProvider)
+PROVIDER_COLUMNS: tuple[Any, ...] = tuple(
+    getattr(ServiceProvider, column.name).label(f"provider_{column.name}") for column in fields(Provider)
+)
+
+
+def provider_of(row: Any) -> Provider:
+    """The service provider in a row that begins with `PROVIDER_COLUMNS`."""
+    return Provider(*row[: len(PROVIDER_COLUMNS)])
+
+
+@prepared
+def _by(name: str) -> Query:
+    return select(*PROVIDER_COLUMNS).where(getattr(ServiceProvider, name) == bindparam("value"))
+
+
+@prepared
+def _by_slug() -> Query:
+    return (
+        select(*PROVIDER_COLUMNS)
         .join(Application, Application.id == ServiceProvider.application_id)
-        .where(Application.slug == slug, Application.ended_at.is_(None))
+        .where(Application.slug == bindparam("value"), Application.ended_at.is_(None))
     )
+
+
+def _read(session: Session, query: Query, value: object) -> Provider | None:
+    row = run(session, query, {"value": value}).one_or_none()
+    return None if row is None else provider_of(row)
+
+
+def by_entity_id(session: Session, entity_id: str) -> Provider | None:
+    """The service provider of this name, compared octet by octet."""
+    return _read(session, _by("entity_id"), entity_id)
+
+
+def by_application(session: Session, application_id: uuid.UUID) -> Provider | None:
+    """The service provider of an application."""
+    return _read(session, _by("application_id"), application_id)
+
+
+def by_slug(session: Session, slug: str) -> Provider | None:
+    """The service provider of a live application, by its short name."""
+    return _read(session, _by_slug(), slug)
+
+
+def of_id(session: Session, provider_id: uuid.UUID) -> Provider:
+    """The service provider with this id. None is ever deleted, so an id that was kept has one."""
+    return provider_of(run(session, _by("id"), {"value": provider_id}).one())
 
 
 def change_decisions(

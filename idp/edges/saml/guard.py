@@ -20,7 +20,7 @@ from signxml import DigestAlgorithm, SignatureConfiguration, SignatureMethod, XM
 from signxml.exceptions import InvalidInput, SignXMLException
 
 from idp.core import x509
-from idp.domain.applications.models import ServiceProvider
+from idp.domain.applications.saml import Provider
 from idp.edges.saml import xml
 from idp.edges.saml.sign import ENVELOPED, EXC_C14N
 from idp.edges.saml.xml import Element, Malformed, q
@@ -72,7 +72,7 @@ class Message:
 
     kind: Kind
     id: str
-    provider: ServiceProvider
+    provider: Provider
     issued_at: datetime
     signed: bool
     binding: Binding
@@ -187,7 +187,7 @@ def _relay_state(value: str) -> str:
 
 
 def receive(
-    envelope: Envelope, kinds: Sequence[Kind], *, find: Callable[[str], ServiceProvider | None], own_url: str, now: datetime,
+    envelope: Envelope, kinds: Sequence[Kind], *, find: Callable[[str], Provider | None], own_url: str, now: datetime,
     must_sign: bool,
 ) -> Message:  # fmt: skip
     """Everything between octets and a message that may act, replay memory excepted (it needs a transaction of its own).
@@ -262,7 +262,7 @@ def instant(text: str | None) -> datetime | None:
 # --- signatures ------------------------------------------------------------------------------------------------------
 
 
-def _verified(root: Element, envelope: Envelope, provider: ServiceProvider) -> tuple[Element, bool]:
+def _verified(root: Element, envelope: Envelope, provider: Provider) -> tuple[Element, bool]:
     """The element whose values may be read, and whether it was signed. Keys: of this entity's accepted metadata alone (SA-05)."""
     inside = list(root.iter(q("ds", "Signature")))
     if envelope.binding == "redirect":

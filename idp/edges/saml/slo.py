@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as WSGIResponse
 from idp.core.db import transaction
 from idp.domain.applications.models import Application, ServiceProvider
 from idp.domain.applications.names import FORMATS
+from idp.domain.applications.saml import Provider
 from idp.domain.sessions import chain
 from idp.domain.sessions.chain import Initiator
 from idp.domain.sessions.models import AppSession
@@ -130,7 +131,7 @@ def _end(message: Message) -> Done:
         return _log_out(session, message, [row for row in found if row.ended_at is None], now=now)
 
 
-def _sessions(session: Session, provider: ServiceProvider, name: Element, indexes: Sequence[str]) -> list[AppSession]:
+def _sessions(session: Session, provider: Provider, name: Element, indexes: Sequence[str]) -> list[AppSession]:
     """The app sessions that this service provider may name, live or ended; nobody else's (SA-20)."""
     form = name.get("Format")
     query = select(AppSession).where(
@@ -193,7 +194,7 @@ def _continue(message: Message, done: Done) -> WSGIResponse:
 
 
 def respond(
-    provider: ServiceProvider, request_id: str, relay_state: str | None, code: str, second: str | None
+    provider: Provider, request_id: str, relay_state: str | None, code: str, second: str | None
 ) -> WSGIResponse:
     """The LogoutResponse to a service provider, by the binding of its metadata; a page for the person where it has none."""
     url = provider.front_logout_response_url or provider.front_logout_url
@@ -205,7 +206,7 @@ def respond(
     return send(provider, "SAMLResponse", root, url, relay_state)
 
 
-def send(provider: ServiceProvider, parameter: str, root: Element, url: str, relay_state: str | None) -> WSGIResponse:
+def send(provider: Provider, parameter: str, root: Element, url: str, relay_state: str | None) -> WSGIResponse:
     """A signed message through the browser, by the service provider's own front-channel binding."""
     services, now = browser.services(), browser.now()
     key = services.saml_keys.signing(now=now, pinned=provider.signing_kid)

@@ -19,7 +19,7 @@ from idp.core.errors import Denied, NotFound, Stale
 from idp.domain.applications import decide as gate
 from idp.domain.applications import saml as providers
 from idp.domain.applications.decide import ACR_ORDER, Refused, acr_at_least
-from idp.domain.applications.models import ServiceProvider
+from idp.domain.applications.saml import Provider
 from idp.domain.directory.roles import ROLES, Power, needs_second_factor
 from idp.domain.directory.scope import standings
 from idp.domain.sessions import live
@@ -68,7 +68,7 @@ def _envelope() -> Envelope:
     return guard.from_post(request.form["SAMLRequest"], request.form.get("RelayState"))
 
 
-def find_provider(entity_id: str) -> ServiceProvider | None:
+def find_provider(entity_id: str) -> Provider | None:
     """The registered service provider of this name."""
     if not entity_id or len(entity_id) > 1024:
         return None
@@ -165,9 +165,7 @@ def _proceed(session: Session, wish: Wish, *, requested_at: datetime, stored: Pe
     return _interact(session, wish, row.provider, step, stored=stored)
 
 
-def _interact(
-    session: Session, wish: Wish, provider: ServiceProvider, step: Step, *, stored: PendingRequest | None
-) -> Answer:
+def _interact(session: Session, wish: Wish, provider: Provider, step: Step, *, stored: PendingRequest | None) -> Answer:
     """Send the person to the page that comes first, or the service provider the status that says why there is none."""
     if step == "no_context":
         return _say_no(session, wish, provider, Refusal("NoAuthnContext"))
@@ -211,7 +209,7 @@ def _wait(
 
 
 def _say_no(
-    session: Session, wish: Wish, provider: ServiceProvider, error: Refusal, *, account_id: uuid.UUID | None = None,
+    session: Session, wish: Wish, provider: Provider, error: Refusal, *, account_id: uuid.UUID | None = None,
     company_id: uuid.UUID | None = None,
 ) -> Answer:  # fmt: skip
     """A signed answer without an assertion, to a proven address."""
