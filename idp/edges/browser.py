@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
-from flask import Flask, Response, current_app, g, redirect, request
+from flask import Flask, Response, current_app, g, redirect, render_template, request
 from werkzeug.wrappers import Response as WSGIResponse
 
 from idp.core import clock, ids
@@ -306,11 +306,21 @@ def allow_form_target(url: str) -> None:
     g.form_targets.append(f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:")
 
 
+def post_page(url: str, fields: Mapping[str, str]) -> str:
+    """A page whose one form posts a message to a peer's proven address (SA-19, OA-08).
+
+    `form-action` names a scheme here, and no host: Chromium holds every redirect after the post against it, Firefox none, and
+    where an application sends its people after it has read the message is its own affair (decision 0032).
+    """
+    g.form_action = "http:" if urlsplit(url).scheme == "http" else "https:"
+    return render_template("post.html", action=url, fields=fields)
+
+
 def _headers(answer: Response) -> Response:
     h = answer.headers
     if "Content-Security-Policy" not in h:
         nonce = f"'nonce-{g.csp_nonce}'" if "csp_nonce" in g else "'none'"
-        targets = " ".join(["'self'", *dict.fromkeys(g.get("form_targets", []))])
+        targets = g.get("form_action") or " ".join(["'self'", *dict.fromkeys(g.get("form_targets", []))])
         policy = f"script-src {nonce} 'strict-dynamic'; style-src {nonce}; form-action {targets}; {POLICY}"
         h.add("Content-Security-Policy", policy)
     h.extend(EVERY_ANSWER)

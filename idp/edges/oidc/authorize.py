@@ -308,8 +308,7 @@ def _to_client(params: Any, answer: dict[str, str]) -> Answer:
     """Send the answer to a proven redirect_uri, by 303 or by a form that the browser posts (OA-09, Form Post 1.0)."""
     full = _answer_params(params, answer)
     if params.get("response_mode") == "form_post" and _web(params["redirect_uri"]):
-        browser.allow_form_target(params["redirect_uri"])
-        return render_template("oidc/form_post.html", action=params["redirect_uri"], fields=full)
+        return browser.post_page(params["redirect_uri"], full)
     return redirect(_location(params, full), 303)
 
 

@@ -215,8 +215,7 @@ def send(provider: Provider, parameter: str, root: Element, url: str, relay_stat
         fields = {parameter: build.posted(xml.octets(root))}
         if relay_state is not None:
             fields["RelayState"] = relay_state
-        browser.allow_form_target(url)
-        return Response(render_template("saml/post.html", action=url, fields=fields))
+        return Response(browser.post_page(url, fields))
     query = sign_query(parameter, build.deflated(root), relay_state, key)
     return redirect(f"{url}{'&' if '?' in url else '?'}{query}", 303)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from flask import redirect, render_template, request
 from sqlalchemy.orm import Session
@@ -255,8 +255,7 @@ def _blocked(session: Session, wish: Wish, row: answer.Row, login: LiveLogin, re
 
 def _post(wish: Wish, octets: bytes) -> Answer:
     """The POST binding: a page whose one form leads to exactly this address (SA-19)."""
-    fields: dict[str, Any] = {"SAMLResponse": build.posted(octets)}
+    fields = {"SAMLResponse": build.posted(octets)}
     if wish.relay_state is not None:
         fields["RelayState"] = wish.relay_state
-    browser.allow_form_target(wish.acs)
-    return render_template("saml/post.html", action=wish.acs, fields=fields)
+    return browser.post_page(wish.acs, fields)

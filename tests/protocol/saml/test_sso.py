@@ -70,7 +70,7 @@ def test_SA_11_SA_12_a_person_signs_on_by_redirect(world: World, browser: Browse
     assert "/login" in str(page.url)
     answer = sp.take(browser.log_in(person, at=""), browser)
     assert (answer.status, answer.relay_state, answer.in_response_to) == (SUCCESS, "a b&c=ü\"'><script>", sp.request_id)
-    assert "form-action 'self' https://coupon.example;" in browser.page.headers["content-security-policy"]
+    assert "form-action https:;" in browser.page.headers["content-security-policy"]
     assert answer.attributes["preferred_username"] == [person.login]
     assert answer.attributes["stores"] == ["S1"]
     assert answer.attributes["functions"] == ["points.adjust", "points.view"]
