@@ -225,7 +225,7 @@ RULES: tuple[tuple[str, str, str, str, str, str], ...] = (
     ("SA-16", "idp.core.saml_keys", "SamlKeys.signing", "if key.not_before <= now", "if True", "sso: test_SA_16_a_roll_without_a_gap_and_a_pinned_key"),
     ("SA-16", "idp.core.saml_keys", "SamlKeys.signing", "if key.kid == pinned", "if False", "sso: test_SA_16_a_roll_without_a_gap_and_a_pinned_key"),
     ("SA-17", "idp.edges.saml.sso", "_post", "= wish.relay_state", "= wish.relay_state.strip('>')", "sso: test_SA_11_SA_12_a_person_signs_on_by_redirect"),
-    ("SA-19", "idp.edges.browser", "post_page", 'g.form_action = "http:"', '_ = "http:"', "sso: test_SA_11_SA_12_a_person_signs_on_by_redirect"),
+    ("SA-19", "idp.edges.posting", "page", 'g.form_action = "http:"', '_ = "http:"', "sso: test_SA_11_SA_12_a_person_signs_on_by_redirect"),
     ("SA-20", "idp.edges.saml.slo", "slo", "must_sign=True", "must_sign=False", "attack: unsigned by Redirect"),
     ("SA-20", "idp.edges.saml.slo", "soap", "must_sign=True", "must_sign=False", "attack: unsigned by SOAP"),
     ("SA-20", "idp.edges.saml.slo", "_sessions", "AppSession.application_id == provider.application_id, ", "", "logout: test_SA_20_what_does_not_log_out"),

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
-from flask import Flask, Response, current_app, g, redirect, render_template, request
+from flask import Flask, Response, current_app, g, redirect, request
 from werkzeug.wrappers import Response as WSGIResponse
 
 from idp.core import clock, ids
@@ -304,16 +304,6 @@ def allow_form_target(url: str) -> None:
     """Let this page's forms lead to a relying party: Chromium applies `form-action` to the redirect after a POST (WB-02)."""
     parts = urlsplit(url)
     g.form_targets.append(f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:")
-
-
-def post_page(url: str, fields: Mapping[str, str]) -> str:
-    """A page whose one form posts a message to a peer's proven address (SA-19, OA-08).
-
-    `form-action` names a scheme here, and no host: Chromium holds every redirect after the post against it, Firefox none, and
-    where an application sends its people after it has read the message is its own affair (decision 0032).
-    """
-    g.form_action = "http:" if urlsplit(url).scheme == "http" else "https:"
-    return render_template("post.html", action=url, fields=fields)
 
 
 def _headers(answer: Response) -> Response:

@@ -24,7 +24,7 @@ from idp.domain.sessions import chain
 from idp.domain.sessions.chain import Initiator
 from idp.domain.sessions.models import AppSession
 from idp.domain.tokens import ends, seen
-from idp.edges import browser
+from idp.edges import browser, posting
 from idp.edges.browser import Answer
 from idp.edges.saml import bp, build, guard, sso, xml
 from idp.edges.saml.guard import Envelope, Message
@@ -215,7 +215,7 @@ def send(provider: Provider, parameter: str, root: Element, url: str, relay_stat
         fields = {parameter: build.posted(xml.octets(root))}
         if relay_state is not None:
             fields["RelayState"] = relay_state
-        return Response(browser.post_page(url, fields))
+        return Response(posting.page(url, fields))
     query = sign_query(parameter, build.deflated(root), relay_state, key)
     return redirect(f"{url}{'&' if '?' in url else '?'}{query}", 303)
 

@@ -23,10 +23,9 @@ from idp.domain.applications.saml import Provider
 from idp.domain.directory.roles import ROLES, Power, needs_second_factor
 from idp.domain.directory.scope import standings
 from idp.domain.sessions import live
-from idp.domain.sessions.live import SAML_HANDLE, LiveLogin
-from idp.domain.sessions.models import PendingRequest
+from idp.domain.sessions.live import SAML_HANDLE, LiveLogin, Waiting
 from idp.domain.tokens import seen
-from idp.edges import browser
+from idp.edges import browser, posting
 from idp.edges.browser import Answer
 from idp.edges.saml import answer, bp, build, guard, wishes
 from idp.edges.saml.guard import Envelope, Message
@@ -149,7 +148,7 @@ def start(slug: str) -> Answer:
 # --- the transaction -------------------------------------------------------------------------------------------------
 
 
-def _proceed(session: Session, wish: Wish, *, requested_at: datetime, stored: PendingRequest | None) -> Answer:
+def _proceed(session: Session, wish: Wish, *, requested_at: datetime, stored: Waiting | None) -> Answer:
     """Gate, decision, name, ledger row, signature; or the page that the person must see first."""
     now = browser.now()
     row = answer.load(session, uuid.UUID(wish.provider), browser.read_cookie(browser.LOGIN_COOKIE), now=now)
@@ -165,7 +164,7 @@ def _proceed(session: Session, wish: Wish, *, requested_at: datetime, stored: Pe
     return _interact(session, wish, row.provider, step, stored=stored)
 
 
-def _interact(session: Session, wish: Wish, provider: Provider, step: Step, *, stored: PendingRequest | None) -> Answer:
+def _interact(session: Session, wish: Wish, provider: Provider, step: Step, *, stored: Waiting | None) -> Answer:
     """Send the person to the page that comes first, or the service provider the status that says why there is none."""
     if step == "no_context":
         return _say_no(session, wish, provider, Refusal("NoAuthnContext"))
@@ -174,9 +173,7 @@ def _interact(session: Session, wish: Wish, provider: Provider, step: Step, *, s
     return _wait(session, wish, stored, page="/login/step-up" if step == "step_up" else "/login")
 
 
-def _inside(
-    session: Session, wish: Wish, row: answer.Row, login: LiveLogin, *, stored: PendingRequest | None
-) -> Answer:
+def _inside(session: Session, wish: Wish, row: answer.Row, login: LiveLogin, *, stored: Waiting | None) -> Answer:
     """The gate is claimed: decide now, and not before (RE-20); then issue."""
     now, provider = browser.now(), row.provider
     facts = gate.load_facts(session, login.account_id, row.application.id, now=now)
@@ -201,9 +198,7 @@ def _tests(session: Session, account_id: uuid.UUID, *, now: datetime) -> bool:
     return any(Power.MANAGE_APPLICATIONS in ROLES[held.role].may for held in standings(session, account_id, now=now))
 
 
-def _wait(
-    session: Session, wish: Wish, stored: PendingRequest | None, *, page: Literal["/login", "/login/step-up"]
-) -> Answer:
+def _wait(session: Session, wish: Wish, stored: Waiting | None, *, page: Literal["/login", "/login/step-up"]) -> Answer:
     handle = request.args["request"] if stored is not None else _keep(session, wish)
     return redirect(f"{page}?request={handle}", 303)
 
@@ -258,4 +253,4 @@ def _post(wish: Wish, octets: bytes) -> Answer:
     fields = {"SAMLResponse": build.posted(octets)}
     if wish.relay_state is not None:
         fields["RelayState"] = wish.relay_state
-    return browser.post_page(wish.acs, fields)
+    return posting.page(wish.acs, fields)
