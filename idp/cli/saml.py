@@ -12,10 +12,10 @@ from connectors import catalogue
 from idp.cli.common import actor, json_option, product, show
 from idp.cli.saml_add import describe, fetch
 from idp.core import clock
-from idp.core.db import reading, transaction
+from idp.core.db import reading, retrying, transaction
 from idp.core.errors import Invalid, NotFound
 from idp.core.saml_keys import rotate_saml_key, withdraw_saml_key
-from idp.domain.applications import names, registry, sp_metadata
+from idp.domain.applications import registry, sp_metadata
 from idp.domain.applications import saml as providers
 from idp.domain.applications.models import Application, ServiceProvider
 from idp.domain.applications.sp_metadata import SpFacts
@@ -23,6 +23,9 @@ from idp.domain.directory import people
 from idp.edges.saml import documents, metadata
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import record
+from idp.lifecycle.revocation.cascade import Order
+from idp.lifecycle.revocation.remap import remap
+from idp.lifecycle.revocation.words import Door, Reason
 from idp.services import Services
 
 
@@ -226,12 +229,21 @@ def set_command(slug: str, *, as_json: bool, **given: Any) -> None:
 @click.option("--name-id", required=True, help="The account at the application that this person uses, shared or not.")
 @json_option
 def map_command(slug: str, *, company_code: str, person: str, name_id: str, as_json: bool) -> None:
-    """Say under which account of the application a person works (--name-id mapped)."""
-    with product(), transaction() as session:
-        application, provider = _provider(session, slug)
-        if provider.name_id != "mapped":
-            raise Invalid("このアプリは利用者IDを割り当てる設定ではありません。", field="name_id")
-        company = people.get_company(session, company_code)
-        account = people.get_by_login_name(session, company.id, person)
-        names.map_account(session, application, account, name_id, actor=actor(), now=clock.now())
-    show({"person": person, "name_id": name_id}, as_json=as_json)
+    """Say under which account of the application a person works (--name-id mapped).
+
+    Where they worked under another one, that ends: their session there is told or goes to a person, with a receipt.
+    """
+    with product() as flask:
+        order = Order(Reason.OTHER, Door.CLI, give_up_after=flask.extensions["sekisho"].settings.give_up_after)
+
+        def change() -> str | None:
+            with transaction(reserved=True) as session:
+                application, provider = _provider(session, slug)
+                if provider.name_id != "mapped":
+                    raise Invalid("このアプリは利用者IDを割り当てる設定ではありません。", field="name_id")
+                company = people.get_company(session, company_code)
+                account = people.get_by_login_name(session, company.id, person)
+                made = remap(session, application, account, name_id, order, actor=actor(), now=clock.now())
+                return made.number if made else None
+
+        show({"person": person, "name_id": name_id, "receipt": retrying(change)}, as_json=as_json)

@@ -26,10 +26,15 @@ from idp.domain.sessions.models import AppSession
 from idp.edges.saml import metadata
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent
+from idp.lifecycle.revocation.cascade import Order
 from idp.lifecycle.revocation.models import Cut
+from idp.lifecycle.revocation.remap import remap
+from idp.lifecycle.revocation.words import Door, Reason
 from tests.actors import CLI, Browser, World
 from tests.conftest import REQUIRE_ALL
 from tests.fakes.lives import cut
+from tests.fakes.outbound import RecordingOutbound
+from tests.fakes.outbound import status as answers
 from tests.saml import (
     NS,
     SUCCESS,
@@ -411,6 +416,42 @@ def test_SA_14_mapped_accounts_are_shared_there_and_persons_here(world: World) -
     world.deliver()
     (kind,) = [row for row in world.rows(select(Cut.kind, Cut.state)) if row.kind == "SAML_LOGOUT"]
     assert kind.state == "needs_person"
+
+
+def test_SA_14_RV_01_another_mapped_account_ends_the_old_one(world: World, outbound: RecordingOutbound) -> None:
+    """The session under the old shared name is told by its name and index, with a receipt; the next answer has the new name. The
+    same name again, or a first one, ends nothing. Who cannot end a single session gets a line for a person."""
+    exact = world.service_provider(ServiceProvider("exact"), name_id="mapped", honours_session_index=True)
+    coarse = world.service_provider(ServiceProvider("coarse"), name_id="mapped")
+    outbound.behave(exact.soap_url, lambda call: answers(200, exact.honest(call.body))(call))
+    person = world.person()
+
+    def work_as(sp: ServiceProvider, name: str) -> str | None:
+        with world.app.app_context(), transaction(reserved=True) as session:
+            application, account = session.get_one(Application, sp.application_id), session.get_one(Account, person.id)
+            made = remap(session, application, account, name, Order(Reason.OTHER, Door.CLI), actor=CLI, now=clock.now())
+            return made.number if made else None
+
+    for sp in (exact, coarse):
+        assert work_as(sp, "shop-a") is None
+    with Browser(world.app) as browser:
+        browser.log_in(person)
+        old = exact.sign_on(browser)
+        coarse.sign_on(browser)
+        assert work_as(exact, "shop-a") is None
+        assert work_as(exact, "shop-b") is not None
+        new = exact.sign_on(browser)
+        assert (old.name_id, new.name_id) == ("shop-a", "shop-b")
+        assert new.session_index != old.session_index
+        assert work_as(coarse, "shop-b") is not None
+        assert "/login" not in str(browser.get("/").url), "the person goes on working"
+    world.deliver()
+    (call,) = outbound.calls
+    asked = etree.fromstring(call.body).find("soap:Body/samlp:LogoutRequest", NS)
+    assert asked.findtext("saml:NameID", namespaces=NS) == "shop-a"
+    assert [n.text for n in asked.findall("samlp:SessionIndex", NS)] == [old.session_index]
+    states = [row.state for row in world.rows(select(Cut.state).where(Cut.kind == "SAML_LOGOUT").order_by(Cut.id))]
+    assert states == ["done", "needs_person"]
 
 
 @SQLITE
