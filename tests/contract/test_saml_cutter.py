@@ -169,7 +169,11 @@ def test_SA_22_an_answer_to_another_request_confirms_nothing(stage: Stage) -> No
         "soap_fault",
     )
     mirror = stage.cut(lambda handler, call: handler.answer(200, call.body))
-    assert (mirror.result, mirror.error) == ("retry", "no_logout_response")
+    assert (mirror.result, mirror.error) == ("retry", "no_saml_answer")
+    page = stage.cut(rp.status(200, rp.LOGIN_PAGE))
+    assert (page.result, page.error, page.evidence["read_as"]) == ("retry", "no_saml_answer", "doctype")
+    off = old.replace(b"<samlp:Status>", b"<samlp:Status x='1'>")
+    assert stage.cut(rp.status(200, off)).evidence["read_as"] == "schema"
 
 
 def test_SA_21_who_knows_nobody_of_that_name_is_asked_once_more(stage: Stage) -> None:

@@ -157,12 +157,15 @@ def judge(answer: Answer, provider: Provider, request_id: str, facts: dict[str, 
     except guard.Refused as error:
         if answer.status == 400:
             return Outcome("refused", "http_400", evidence=facts)
-        reason = error.reason if answer.status == 200 or error.reason == "soap_fault" else f"http_{answer.status}"
-        return Outcome("retry", reason, evidence=facts)
+        if error.reason == "soap_fault":
+            return Outcome("retry", "soap_fault", evidence=facts)
+        # a login page with status 200 is the usual one; what exactly our parser met is for who looks closer
+        word = "no_saml_answer" if answer.status == 200 else f"http_{answer.status}"
+        return Outcome("retry", word, evidence=facts | {"read_as": error.reason})
     try:
         verified = _response(envelope, provider, request_id)
     except Malformed as error:
-        return Outcome("retry", str(error), evidence=facts)
+        return Outcome("retry", "no_saml_answer", evidence=facts | {"read_as": str(error)})
     except guard.Refused as error:
         return Outcome("refused", error.reason, evidence=facts)
     return _status(verified, facts | {"response": verified.get("ID")})
