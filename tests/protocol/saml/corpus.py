@@ -204,6 +204,14 @@ def xpath_transform(case: Case) -> Sent:
     return post(signed)
 
 
+def xslt_transform(case: Case) -> Sent:
+    """A transform that is a program (trap F13)."""
+    signed = good(case)
+    transforms = signed.find(".//ds:Transforms", NS)
+    etree.SubElement(transforms, f"{{{DS}}}Transform", Algorithm="http://www.w3.org/TR/1999/REC-xslt-19991116")
+    return post(signed)
+
+
 def smuggled_digest(case: Case) -> Sent:
     """A comment splits DigestValue: one reader sees the first half, another the whole (xml-crypto CVE-2025-29775)."""
     signed = good(case)
@@ -692,7 +700,8 @@ ATTACKS: dict[str, tuple[Callable[[Case], Sent], str]] = {
     "xsw8": (xsw8, "duplicate_id|object_in_signature|signature_elsewhere"), "altered": (altered, "bad_signature"),
     "reference to another element": (signature_value_of_another, "reference_elsewhere"),
     "empty reference": (empty_reference, "reference_elsewhere"), "two references": (two_references, "not_one_reference"),
-    "XPath transform": (xpath_transform, "transform"), "smuggled digest": (smuggled_digest, "comment_in_signature"),
+    "XPath transform": (xpath_transform, "transform"),
+    "XSLT transform": (xslt_transform, "transform"), "smuggled digest": (smuggled_digest, "comment_in_signature"),
     "two digests": (two_digests, "schema|smuggled_digest"), "KeyInfo of the attacker": (keyinfo_of_the_attacker, "bad_signature"),
     "another registered key": (another_registered_key, "bad_signature"), "unsigned": (unsigned, "unsigned"),
     "signature stripped": (stripped, "unsigned"),
