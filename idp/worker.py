@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from types import FrameType
 
 from flask import Flask
@@ -22,10 +23,12 @@ from flask import Flask
 from idp.core import clock
 from idp.core.db import reading, retrying, transaction
 from idp.core.errors import SekishoError
+from idp.domain.applications import sp_metadata
 from idp.domain.authn import throttle
 from idp.domain.sessions import live
 from idp.domain.tokens import seen
 from idp.edges.oidc.backchannel import OidcLogoutCutter
+from idp.edges.saml import refresh
 from idp.edges.saml.cutter import SamlLogoutCutter
 from idp.ledgers.audit import anchors
 from idp.ledgers.audit import log as audit
@@ -46,6 +49,8 @@ POLL_S = 0.25
 SWEEP_S = 1.0
 #: how often retention looks for something to empty, once it has caught up
 TIDY_S = 600.0
+#: how often we look whose metadata has to be read again
+WATCH = timedelta(minutes=1)
 #: rows wait at most this long for a sealer that has nothing else to do (D15: a batch is at most a second)
 SEAL_S = 0.5
 
@@ -84,6 +89,7 @@ class Worker:
         self._results: list[_Result] = []
         self._swept = 0.0
         self._tidied = -TIDY_S
+        self._watched: datetime | None = None
         self._sealer = self._services.sealer()
 
     def stop(self, *_signal: int | FrameType | None) -> None:
@@ -216,6 +222,9 @@ class Worker:
             if order.topic == erase.TOPIC:
                 erase.go_on(order, now=clock.now())
                 return
+            if order.topic == sp_metadata.TOPIC:
+                refresh.go_on(order, self._services, now=clock.now())
+                return
             now = clock.now()
             with reading() as session:
                 attempt = record.cut_order(session, order, now=now)
@@ -324,6 +333,10 @@ class Worker:
             with transaction(reserved=True) as session:
                 stream.put(session, settings=settings, now=now)
                 stream.watch(session, settings=settings, now=now)
+            if self._watched is None or not self._watched <= now < self._watched + WATCH:
+                with transaction(reserved=True) as session:
+                    sp_metadata.put_due(session, now=now)
+                self._watched = now
             if time.monotonic() - self._tidied >= TIDY_S and not retention.step(settings, now=now):
                 self._tidied = time.monotonic()
 

@@ -6,7 +6,22 @@ import sys
 
 import click
 
-from idp.cli import apps, audit, companies, database, demo, keys, receipts, revoke, saml, server, siem, staff, tools
+from idp.cli import (
+    apps,
+    audit,
+    companies,
+    database,
+    demo,
+    keys,
+    receipts,
+    revoke,
+    saml,
+    saml_add,
+    server,
+    siem,
+    staff,
+    tools,
+)
 from idp.core.errors import SekishoError
 from idp.core.settings import RefusedToStart
 
@@ -22,7 +37,7 @@ for command in (
     companies.store, staff.staff, apps.app, revoke.revoke, receipts.receipt, keys.keys, saml.saml, siem.siem, audit.audit, tools.tool,
 ):  # fmt: skip
     cli.add_command(command)
-apps.app.add_command(saml.add_saml)
+apps.app.add_command(saml_add.add_saml)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from idp.core.db import change
 from idp.domain.applications.models import RelyingParty, ServiceProvider
-from idp.domain.applications.saml import FORMATS
+from idp.domain.applications.names import FORMATS
 from idp.domain.sessions.models import AppSession, LoginSession
 from idp.domain.tokens.models import AuthorizationCode, TokenFamily
 from idp.ledgers.outbox import queue
