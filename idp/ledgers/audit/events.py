@@ -30,6 +30,10 @@ class Tag(StrEnum):
     RECOVERY_CODES_MADE = "authn:recovery_codes:made"
     RECOVERY_CODE_USED = "authn:recovery_code:used"
     SECRET_OPENED = "credential:secret:opened"
+    SECRET_OPEN_ENDED = "credential:open:ended"
+    CREDENTIAL_DEPOSITED = "credential:credential:deposited"
+    CREDENTIAL_LOCKED = "credential:credential:locked"
+    CREDENTIAL_UNLOCKED = "credential:credential:unlocked"
 
     LOGIN_SESSION_ENDED = "session:login_session:ended"
     APP_SESSION_OPENED = "session:app_session:opened"
@@ -62,6 +66,16 @@ class Tag(StrEnum):
     ENTITLEMENT_GRANTED = "application:entitlement:granted"
     ENTITLEMENT_ENDED = "application:entitlement:ended"
     CLIENT_SECRET_ROTATED = "application:client_secret:rotated"
+
+    RECIPE_PROPOSED = "tool:recipe:proposed"
+    RECIPE_APPROVED = "tool:recipe:approved"
+    TOOL_CHANGED = "tool:tool:changed"
+    TERMS_ATTESTED = "tool:terms:attested"
+    TOOL_ACCOUNT_ADDED = "tool:account:added"
+    TOOL_ACCOUNT_ENDED = "tool:account:ended"
+    TOOL_DEGRADED = "tool:account:degraded"
+    TOOL_RESOLVED = "tool:account:resolved"
+    CERTIFICATION_WITHDRAWN = "tool:certification:withdrawn"
 
     REVOKED = "revocation:revocation:executed"
     REVOCATION_BOOKED = "revocation:revocation:booked"
