@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -29,6 +30,7 @@ from tests.fakes.device import PASSWORD, in_loop
 from tests.fakes.tools.site import SESSION, Site, running
 from vault import ClassRefused
 
+NUMBERS = itertools.count(1)
 STORE = {"login_id": "store-7", "password": PASSWORD}
 PERSONAL = {"sharing: shared": "sharing: per-person"}
 
@@ -50,8 +52,9 @@ async def jar_of(on: Room, tool_session_id: uuid.UUID) -> dict[str, str]:
     return dict(jar.values())
 
 
-def person(world: World, on: Room, number: str = "0413") -> Person:
-    return on.at.enter(world.person(number).id)
+def person(world: World, on: Room) -> Person:
+    """Somebody new who stands at the tool's door."""
+    return on.at.enter(world.person(f"{next(NUMBERS):04}").id)
 
 
 TOOLS = {
@@ -157,7 +160,7 @@ def withdrawn(session: Session, on: Room) -> str | None:
 
 
 @in_loop
-async def _renewal(world: World, engine: str) -> None:
+async def _renewal(world: World) -> None:
     site = Site(STORE, expired_as_200=True)
     async with running(site), room(world.app, site) as on:
         who = person(world, on)
@@ -190,11 +193,6 @@ async def _renewal(world: World, engine: str) -> None:
         assert site.logins == 3
 
 
-def test_VA_47_one_renewal_for_everybody_and_none_for_an_empty_room(world: World, database: Any) -> None:
-    """Tool 11: the tool logs everybody out with status 200; one login, a new jar, the flap guard, and the end."""
-    _renewal(world, database.engine)
-
-
 @in_loop
 async def _cut(world: World) -> None:
     site = Site(STORE)
@@ -213,7 +211,7 @@ async def _cut(world: World) -> None:
         assert await on.jobs(opened) == ["live", "logged_out"]
         assert session_id not in site.sessions
         # 2 before the login: nothing is ever typed
-        other = person(world, on, "0414")
+        other = person(world, on)
         waiting = await on.open(other)
         hits = len(site.hits)
         await on.call(
@@ -223,7 +221,7 @@ async def _cut(world: World) -> None:
         assert await on.state(waiting) == ("ended", "cut")
         assert len(site.hits) == hits
         # 3 in the middle of the login: it comes back to a session that nobody wants, and is logged out again
-        third = person(world, on, "0415")
+        third = person(world, on)
         under_way = await on.open(third)
         login = site._login
 
@@ -274,16 +272,11 @@ async def _replays(world: World) -> None:
         assert await on.state(opened) == ("ended", "ticket_invalid")
 
 
-def test_VA_30_a_used_ticket_that_was_set_back_in_the_database_opens_nothing(world: World) -> None:
-    """The signature is genuine and the row unused: this process remembers that it took it, and rings."""
-    _replays(world)
-
-
 @in_loop
 async def _joined(world: World) -> None:
     site = Site(STORE)
     async with running(site), room(world.app, site) as on:
-        leaver, colleague = person(world, on), person(world, on, "0414")
+        leaver, colleague = person(world, on), person(world, on)
         opened = await on.open(leaver)
         assert await on.open(colleague) == opened
         await on.call(
@@ -294,11 +287,6 @@ async def _joined(world: World) -> None:
         await on.engine.drain()
         assert await on.state(opened) == ("live", None)
         assert await on.jobs(opened) == ["ticket_invalid", "live"]
-
-
-def test_VA_30_a_colleague_who_joined_gets_in_although_the_first_launcher_was_cut(world: World) -> None:
-    """The ticket of the one who was stopped opens nothing; the engine signs one for those who are inside."""
-    _joined(world)
 
 
 @in_loop
@@ -326,8 +314,10 @@ async def _vault_away(world: World) -> None:
         assert locked.locked_reason == "vault_integrity"
 
 
-def test_VA_32_bytes_that_are_not_what_was_sealed_open_nothing_and_lock_the_credential(world: World) -> None:
-    """Nothing is sent, the tool account waits for a person, and the credential is locked."""
+def test_VA_30_VA_32_what_is_no_ticket_and_what_is_no_seal_opens_nothing(world: World) -> None:
+    """A used ticket that somebody set back in the database: its signature is genuine and the row unused, but this process
+    remembers that it took it, and rings. Sealed bytes that were changed: nothing is sent, and the credential is locked."""
+    _replays(world)
     _vault_away(world)
 
 
@@ -362,6 +352,10 @@ async def _idle_and_old(world: World) -> None:
         assert not site.sessions
 
 
-def test_VA_47_age_and_emptiness_end_a_login_at_the_tool(world: World) -> None:
-    """`limits.max_hours` with people inside renews, `idle_minutes` without ends (§4)."""
+def test_VA_47_renewals_and_ends(world: World) -> None:
+    """Tool 11: everybody is logged out with status 200; one login for all, the flap guard, none for an empty room. A colleague who
+    joined gets in although the first launcher was cut. `limits.max_hours` with people inside renews, `idle_minutes` without ends.
+    """
+    _renewal(world)
+    _joined(world)
     _idle_and_old(world)
