@@ -175,14 +175,15 @@ class Settings(BaseSettings):
     @classmethod
     def from_env(cls, **over: object) -> Settings:
         """Read the environment; keyword arguments win. Raises RefusedToStart with every reason at once."""
-        return cls.read(**over)._or_refuse(pepper=True)
+        return cls.read(**over).checked(pepper=True)
 
     @classmethod
     def without_pepper(cls, **over: object) -> Settings:
         """The same for a process that checks nobody's password (VA-30)."""
-        return cls.read(**over)._or_refuse(pepper=False)
+        return cls.read(**over).checked(pepper=False)
 
-    def _or_refuse(self, *, pepper: bool) -> Settings:
+    def checked(self, *, pepper: bool) -> Settings:
+        """Itself, once nothing speaks against it. Raises RefusedToStart."""
         if reasons := list(self.refusals(pepper=pepper)):
             raise RefusedToStart("\n".join(reasons))
         return self
