@@ -21,7 +21,7 @@ from joserfc.jwk import ECKey, RSAKey
 from joserfc.jws import extract_compact
 from sqlalchemy import select, update
 
-from idp.core import ids, logkey
+from idp.core import ids, logkey, ticketkey
 from idp.core.db import change, reading, transaction
 from idp.core.keystore import PLATFORM, SigningKey
 from idp.core.saml_keys import PURPOSE as SAML
@@ -253,6 +253,8 @@ def make_first_keys(vault: Vault, *, now: datetime) -> list[Made]:
                     sealed=sealed.to_bytes(), not_before=now,
                 )
             )  # fmt: skip
+    if (ticketkey.PURPOSE, "HS256") not in have:
+        ticketkey.make(vault, now=now)
     if (logkey.PURPOSE, "Ed25519") not in have:
         logkey.make(vault, now=now)
     if (SAML, "RS256") not in have:

@@ -54,6 +54,13 @@ class Tag(StrEnum):
     ACCOUNT_MAPPED = "saml:account:mapped"
     PROVIDER_CHANGED = "saml:service_provider:changed"
 
+    TOOL_OPENED = "gateway:session:opened"
+    TOOL_ENTERED = "gateway:session:entered"
+    TOOL_LEFT = "gateway:session:left"
+    TOOL_REFUSED = "gateway:session:refused"
+    TICKET_REUSED = "gateway:ticket:reused"
+    GATEWAY_ALARM = "gateway:alarm:raised"
+
     APPLICATION_ADDED = "application:application:added"
     APPLICATION_REMOVED = "application:application:removed"
     ENTITLEMENT_GRANTED = "application:entitlement:granted"

@@ -25,6 +25,8 @@ from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
 from idp.lifecycle.revocation.words import CutState, Grade
 
 OPEN = (CutState.WAITING.value, CutState.LEASED.value)
+#: outcomes that close a line, and how good its evidence then is
+CLOSES = {"verified": Grade.VERIFIED, "acknowledged": Grade.ACKNOWLEDGED}
 
 
 #: app sessions that one delivery names: those that ended last; the token without `sid` reaches the others
@@ -51,9 +53,16 @@ def cut_order(session: Session, order: Order, *, now: datetime) -> CutOrder:
     sids = session.scalars(query.order_by(AppSession.ended_at.desc(), AppSession.id.desc()).limit(MOST_SIDS)).all()
     again = select(AppSession.id).where(*there, AppSession.ended_at.is_(None) | ~over).limit(1)
     whole = bool(order.detail.get("whole_subject")) and session.scalar(again) is None
+    t0 = order.detail.get("t0")
     return CutOrder(
-        order.id, application_id, account_id, tuple(sids[order.detail.get("told", 0) :]), whole, order.tries, now
-    )
+        order.id, application_id, account_id, tuple(sids[order.detail.get("told", 0) :]), whole, order.tries, now,
+        target=order.detail.get("target", ""), revocation_id=_uuid(order.detail.get("revocation_id")),
+        t0=datetime.fromisoformat(t0) if t0 else None, memory=order.detail.get("memory", {}),
+    )  # fmt: skip
+
+
+def _uuid(text: str | None) -> uuid.UUID | None:
+    return uuid.UUID(text) if text else None
 
 
 def leased(session: Session, cut_id: uuid.UUID) -> None:
@@ -69,19 +78,33 @@ def leased(session: Session, cut_id: uuid.UUID) -> None:
 def finished(session: Session, order: Order, outcome: Outcome, *, now: datetime) -> bool:
     """Write one attempt's outcome for the delivery and its cut. False: the lease was lost, and nothing was written.
 
-    An answer is *acknowledged*, never *cut*: the peer said yes, and nobody here can look inside it (LO-07, RV-24).
+    An answer is *acknowledged*, never *cut*: the peer said yes, and nobody here can look inside it (LO-07, RV-24). *Verified* is
+    said by a cutter that saw access refused.
     """
     match outcome.result:
-        case "acknowledged":
-            kept = queue.done(session, order, outcome="acknowledged", now=now)
-        case "retry" if now < order.give_up_at:
-            at = queue.next_try_at(order, now=now, retry_after_s=outcome.retry_after_s)
+        case "verified" | "acknowledged":
+            kept = queue.done(session, order, outcome=outcome.result, now=now)
+        case "later" | "retry" if now < order.give_up_at:
+            at = outcome.again_at or queue.next_try_at(order, now=now, retry_after_s=outcome.retry_after_s)
             told = order.detail.get("told", 0) + outcome.told
-            kept = queue.retry_later(session, order, at=at, outcome=outcome.error or "retry", told=told)
+            kept = queue.retry_later(
+                session,
+                order,
+                at=min(at, order.give_up_at),
+                outcome=outcome.error or outcome.result,
+                told=told,
+                memory=outcome.memory,
+            )
         case _:
-            kept = queue.done(session, order, outcome="gave_up" if outcome.result == "retry" else "refused", now=now)
+            kept = queue.done(session, order, outcome="refused" if outcome.result == "refused" else "gave_up", now=now)
     if not kept:
         return False
+    if outcome.result == "later" and now < order.give_up_at and order.ref is not None:
+        # nothing happened that a receipt should say: the line waits on, without evidence and without a row in the log
+        change(
+            session, update(Cut).where(Cut.id == order.ref, Cut.state.in_(OPEN)).values(state=CutState.WAITING.value)
+        )
+        return True
     if order.topic == "cut" and order.ref is not None:
         _write_cut(session, order, outcome, now=now)
     elif outcome.result != "retry" or now >= order.give_up_at:
@@ -104,8 +127,8 @@ def _write_cut(session: Session, order: Order, outcome: Outcome, *, now: datetim
     values: dict[str, Any] = {"last_error": outcome.error}
     grade: Grade | None = None
     tag, result = Tag.CUT_ATTEMPTED, "refused"
-    if outcome.result == "acknowledged":
-        grade, tag, result = Grade.ACKNOWLEDGED, Tag.CUT_CLOSED, "ok"
+    if outcome.result in CLOSES:
+        grade, tag, result = CLOSES[outcome.result], Tag.CUT_CLOSED, "ok"
         values |= {
             "state": CutState.DONE.value,
             "grade": grade.value,
@@ -122,7 +145,7 @@ def _write_cut(session: Session, order: Order, outcome: Outcome, *, now: datetim
     _evidence(session, cut_id, kind=f"attempt_{outcome.result}", grade=grade, detail=facts, now=now)
     if not went:
         # the line was closed before this answer came: what it says is kept, and a sealed receipt opens again (RV-07)
-        tag, result = Tag.CUT_ATTEMPTED, "ok" if outcome.result == "acknowledged" else "refused"
+        tag, result = Tag.CUT_ATTEMPTED, "ok" if outcome.result in CLOSES else "refused"
     _log(
         session, tag, cut_id, late=not went, actor=SYSTEM, now=now, result=result, error=outcome.error, attempt=order.tries
     )  # fmt: skip
