@@ -359,18 +359,3 @@ def leave(session: Session, cookie_digest: bytes, *, now: datetime) -> bool:
         application_id=row.application_id, gateway_session_id=row.id,
     )  # fmt: skip
     return True
-
-
-def end_tool_sessions_of(session: Session, account_id: uuid.UUID, *which: ColumnElement[bool], reason: str) -> int:
-    """Our logins inside tools that are one person's alone: the engine logs them out there. Returns how many were left.
-
-    In place and by state, so that a login job that is under way finds itself unwanted.
-    """
-    return change(
-        session,
-        update(ToolSession)
-        .where(
-            ToolSession.account_id == account_id, ToolSession.ended_at.is_(None), ToolSession.state != "ending", *which,
-        )
-        .values(state="ending", end_reason=reason),
-    )  # fmt: skip
