@@ -143,3 +143,43 @@ def _measured(found: KillCapability | None, *, now: datetime) -> tuple[EndsSessi
     if found is None or found.measured_at is None or now - found.measured_at > MEASURED_FOR:
         return "untested", None
     return found.change_ends_sessions, found.change_ends_after_s  # type: ignore[return-value]  # a closed list of the table
+
+
+def cut_lines(
+    session: Session, tool_account_ids: Iterable[uuid.UUID], *, now: datetime
+) -> Mapping[uuid.UUID, tuple[CutClass, ...]]:
+    """The classes of all lines that a cut of each account needs, the main one first. From rows alone: a cut reads no recipe,
+    because one that cannot be read under today's rules must not stop it."""
+    wanted = list(tool_account_ids)
+    rows = session.execute(
+        select(
+            ToolAccount.id,
+            ToolAccount.recovery_owner,
+            Tool.lane,
+            RecipeText.digest,
+            KillCapability,
+            SealedCredential.known_to_people,
+        )
+        .join(Tool, Tool.application_id == ToolAccount.application_id)
+        .join(RecipeText, RecipeText.id == Tool.recipe_id)
+        .outerjoin(KillCapability, KillCapability.application_id == ToolAccount.application_id)
+        .outerjoin(SealedCredential, SealedCredential.tool_account_id == ToolAccount.id)
+        .where(ToolAccount.id.in_(wanted))
+    ).all()
+    newest: dict[tuple[uuid.UUID, str], Certification] = {}
+    runs = select(Certification).where(Certification.tool_account_id.in_(wanted))
+    for found in session.scalars(runs.order_by(Certification.run_at, Certification.id)):
+        newest[found.tool_account_id, found.recipe_digest] = found
+    lines = {}
+    for account_id, owner, lane, digest, capability, known in rows:
+        knowledge = Knowledge(known_to_people=known is not False, recovery_owner=owner)  # type: ignore[arg-type]  # a closed list of the table
+        ends, _ = _measured(capability, now=now)
+        certified = _certification(newest.get((account_id, digest)), now=now)
+        lines[account_id] = cutclass.lines(
+            lane,  # type: ignore[arg-type]  # a closed list of the table
+            certified,
+            knowledge,
+            "none",
+            change_ends_sessions=ends,
+        )
+    return lines

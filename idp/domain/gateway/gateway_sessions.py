@@ -146,6 +146,49 @@ def find_waiting(session: Session, host: str, *, login_session_id: uuid.UUID, ac
     return Waiting(row.id, row.app_session_id, row.application_id, host)
 
 
+@dataclass(frozen=True)
+class Launch:
+    """A launch that its person watches. name: of the application; state, code: of the tool session; slow: it takes long."""
+
+    host: str
+    name: str
+    state: str
+    code: str | None
+    slow: bool
+
+
+SLOW = timedelta(seconds=15)
+
+
+def launch_of(
+    session: Session,
+    gateway_session_id: uuid.UUID,
+    *,
+    login_session_id: uuid.UUID,
+    account_id: uuid.UUID,
+    now: datetime,
+) -> Launch | None:
+    """The progress of one's own launch, while it is alive; None otherwise, without saying why."""
+    row = session.execute(
+        select(GatewaySession.hosts, GatewaySession.created_at, Application.name, ToolSession.state, ToolSession.code)
+        .join(AppSession, AppSession.id == GatewaySession.app_session_id)
+        .join(Application, Application.id == GatewaySession.application_id)
+        .join(ToolSession, ToolSession.id == GatewaySession.tool_session_id)
+        .where(
+            GatewaySession.id == gateway_session_id, GatewaySession.account_id == account_id,
+            AppSession.login_session_id == login_session_id, *alive(now),
+        )
+    ).one_or_none()  # fmt: skip
+    if row is None:
+        return None
+    return Launch(next(iter(row.hosts)), row.name, row.state, row.code, now - row.created_at > SLOW)
+
+
+def is_live(session: Session, tool_session_id: uuid.UUID) -> bool:
+    """Whether we are logged in there already, so that nobody has to wait."""
+    return session.scalar(select(ToolSession.state).where(ToolSession.id == tool_session_id)) == "live"
+
+
 def claim_gate(session: Session, gateway_session_id: uuid.UUID, *, now: datetime, enters: bool = False) -> bool:
     """Claim the gate of a ticket or a cookie. enters: the browser is let in, and the row says so."""
     return claim(session, _gate(enters), {"gateway_session_id": gateway_session_id, "now": now})
@@ -359,18 +402,3 @@ def leave(session: Session, cookie_digest: bytes, *, now: datetime) -> bool:
         application_id=row.application_id, gateway_session_id=row.id,
     )  # fmt: skip
     return True
-
-
-def end_tool_sessions_of(session: Session, account_id: uuid.UUID, *which: ColumnElement[bool], reason: str) -> int:
-    """Our logins inside tools that are one person's alone: the engine logs them out there. Returns how many were left.
-
-    In place and by state, so that a login job that is under way finds itself unwanted.
-    """
-    return change(
-        session,
-        update(ToolSession)
-        .where(
-            ToolSession.account_id == account_id, ToolSession.ended_at.is_(None), ToolSession.state != "ending", *which,
-        )
-        .values(state="ending", end_reason=reason),
-    )  # fmt: skip

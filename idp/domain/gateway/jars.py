@@ -1,7 +1,7 @@
 """What a tool session keeps sealed: the jar, the device cookies, the scan set. Class `session`: engine and gateway open it.
 
-A context names the tool session and the version, so that an old jar put back in the place of a newer one does not open, and
-the field names tell a jar from a scan set (VA-04).
+A context names the tool session, the part and the version, so that an old jar put back in the place of a newer one does not
+open (VA-04).
 """
 
 from __future__ import annotations
@@ -11,57 +11,54 @@ from dataclasses import dataclass
 
 from connectors.cookies import Jar
 from connectors.scanset import ScanSet
-from vault import Context, Purpose, Recorder, Sealed, Sealer, Secret, Vault
-
-#: the store of a context whose tool account belongs to the whole company
-EVERY_STORE = "every-store"
+from idp.domain.credentials.contexts import JarPart, jar_context
+from idp.domain.tools.models import ToolAccount
+from vault import Recorder, Sealed, Sealer, Secret, Vault
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the sealed parts of a tool session belong."""
+    """Where the sealed parts of a tool session belong; `contexts.jar_context` says how."""
 
-    company_id: uuid.UUID
-    store_id: uuid.UUID | None
-    tool_account_id: uuid.UUID
+    account: ToolAccount
     tool_session_id: uuid.UUID
-
-    def context(self, version: int, purpose: Purpose) -> Context:
-        """The context of one part at one version."""
-        return Context(
-            company=str(self.company_id), store=str(self.store_id or EVERY_STORE), tool=str(self.tool_account_id),
-            record=str(self.tool_session_id), version=version, purpose=purpose,
-        )  # fmt: skip
 
 
 def seal_jar(sealer: Sealer, place: Place, jar: Jar, *, version: int) -> bytes:
     """For `tool_session.jar_sealed`. version: the `jar_version` it is stored under."""
-    return sealer.seal({"jar": Secret(jar.to_json())}, place.context(version, Purpose.TOOL_JAR)).to_bytes()
+    return _seal(sealer, place, "jar", jar.to_json(), version)
 
 
 def open_jar(vault: Vault, place: Place, sealed: bytes, *, version: int, record: Recorder) -> Jar:
     """The jar. Raises what `Vault.open` raises."""
-    fields = vault.open(Sealed.from_bytes(sealed), place.context(version, Purpose.TOOL_JAR), record=record)
-    return Jar.from_json(fields["jar"].reveal_bytes())
+    return Jar.from_json(_open(vault, place, "jar", sealed, version, record))
 
 
 def seal_scan(sealer: Sealer, place: Place, scan: ScanSet, *, generation: int) -> bytes:
     """For `tool_session.scan_sealed`. generation: the login whose fields it guards."""
-    return sealer.seal({"scan": Secret(scan.to_json())}, place.context(generation, Purpose.TOOL_JAR)).to_bytes()
+    return _seal(sealer, place, "scan", scan.to_json(), generation)
 
 
 def open_scan(vault: Vault, place: Place, sealed: bytes, *, generation: int, record: Recorder) -> ScanSet:
     """The scan set. Raises what `Vault.open` raises."""
-    fields = vault.open(Sealed.from_bytes(sealed), place.context(generation, Purpose.TOOL_JAR), record=record)
-    return ScanSet.from_json(fields["scan"].reveal_bytes())
+    return ScanSet.from_json(_open(vault, place, "scan", sealed, generation, record))
 
 
 def seal_device(sealer: Sealer, place: Place, jar: Jar, *, generation: int) -> bytes:
     """For `tool_session.device_sealed`: cookies by which the tool knows our browser again at the next login."""
-    return sealer.seal({"device": Secret(jar.to_json())}, place.context(generation, Purpose.TOOL_DEVICE)).to_bytes()
+    return _seal(sealer, place, "device", jar.to_json(), generation)
 
 
 def open_device(vault: Vault, place: Place, sealed: bytes, *, generation: int, record: Recorder) -> Jar:
     """The device cookies. Raises what `Vault.open` raises."""
-    fields = vault.open(Sealed.from_bytes(sealed), place.context(generation, Purpose.TOOL_DEVICE), record=record)
-    return Jar.from_json(fields["device"].reveal_bytes())
+    return Jar.from_json(_open(vault, place, "device", sealed, generation, record))
+
+
+def _seal(sealer: Sealer, place: Place, part: JarPart, data: bytes, version: int) -> bytes:
+    context = jar_context(place.account, place.tool_session_id, part, version)
+    return sealer.seal({part: Secret(data)}, context).to_bytes()
+
+
+def _open(vault: Vault, place: Place, part: JarPart, sealed: bytes, version: int, record: Recorder) -> bytes:
+    context = jar_context(place.account, place.tool_session_id, part, version)
+    return vault.open(Sealed.from_bytes(sealed), context, record=record)[part].reveal_bytes()
