@@ -6,7 +6,22 @@ import sys
 
 import click
 
-from idp.cli import apps, audit, companies, database, demo, keys, receipts, revoke, saml, server, siem, staff, tools
+from idp.cli import (
+    apps,
+    audit,
+    companies,
+    database,
+    demo,
+    keys,
+    receipts,
+    revoke,
+    saml,
+    server,
+    siem,
+    staff,
+    tools,
+    vault,
+)
 from idp.core.errors import SekishoError
 from idp.core.settings import RefusedToStart
 
@@ -19,7 +34,7 @@ def cli() -> None:
 
 for command in (
     database.init, database.database, database.doctor, demo.demo, server.serve, server.worker, companies.company, companies.region,
-    companies.store, staff.staff, apps.app, revoke.revoke, receipts.receipt, keys.keys, saml.saml, siem.siem, audit.audit, tools.tool,
+    companies.store, staff.staff, apps.app, revoke.revoke, receipts.receipt, keys.keys, saml.saml, siem.siem, audit.audit, tools.tool, vault.vault,
 ):  # fmt: skip
     cli.add_command(command)
 apps.app.add_command(saml.add_saml)
