@@ -80,6 +80,12 @@ class Settings(BaseSettings):
     #: deliveries to one destination at the same time: one hung relying party delays nobody else (RE-05)
     destination_slots: int = Field(default=2, ge=1, le=16)
     delivery_give_up_s: int = Field(default=24 * 3600, ge=1)
+    #: logins and rotations that the engine does at a time; a login in a browser takes up to 100 MiB
+    engine_slots: int = Field(default=4, ge=1, le=32)
+    #: credentials that one engine may open in a minute; above it opens no more until somebody has looked (VA-32)
+    opens_per_minute: int = Field(default=60, ge=4, le=10_000)
+    #: `container`: the engine may run as root inside a container, and then starts no browser (docs/operations/engine.md)
+    engine_root: Literal["refused", "container"] = "refused"
     database_pool: int = Field(default=10, ge=2, le=200)
 
     #: the name of the audit log in its checkpoints; by default the issuer's host and `/log`. It never changes afterwards
