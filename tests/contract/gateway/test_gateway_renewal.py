@@ -25,7 +25,9 @@ def test_many_waiting_requests_cause_one_login(as_200: bool) -> None:
             assert all("田中" in answer.text for answer in answers)
             assert stage.house.renewals == 1
             assert site.logins == 2
-            assert stage.house.renew_calls < 10, "one question of this process, however many wait, and late ones see the answer"
+            assert stage.house.renew_calls < 10, (
+                "one question of this process, however many wait, and late ones see the answer"
+            )
 
     run()
 
