@@ -107,14 +107,19 @@ def build_services(
 
 def build_vault(settings: Settings, *, opens: frozenset[KeyClass]) -> Vault:
     """The vault of one process. Needs an application context. Raises RefusedToStart for a root key that cannot be used."""
+    return Vault(build_keyring(settings), opens=opens)
+
+
+def build_keyring(settings: Settings, store: SqlKeyStore | None = None) -> Keyring:
+    """The company keys of one process. store: of a command that writes the log beside each key. Raises RefusedToStart."""
     try:
         keyring = Keyring(
-            SqlKeyStore(clock.now), root_provider(settings), clock=clock.now, new_id=ids.new_id, alarm=_alarm_wraps
-        )
+            store or SqlKeyStore(clock.now), root_provider(settings), clock=clock.now, new_id=ids.new_id, alarm=_alarm_wraps
+        )  # fmt: skip
         keyring.check_roots()  # a wrong root key is found before any write (VA-22)
     except VaultError as error:
         raise RefusedToStart(f"root key: {error}") from error
-    return Vault(keyring, opens=opens)
+    return keyring
 
 
 def ticket_key(vault: Vault) -> bytes:

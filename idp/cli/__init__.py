@@ -12,6 +12,7 @@ from idp.cli import (
     companies,
     database,
     demo,
+    engine,
     gateway,
     keys,
     receipts,
@@ -21,6 +22,7 @@ from idp.cli import (
     siem,
     staff,
     tools,
+    vault,
 )
 from idp.core.errors import SekishoError
 from idp.core.settings import RefusedToStart
@@ -33,8 +35,9 @@ def cli() -> None:
 
 
 for command in (
-    database.init, database.database, database.doctor, demo.demo, server.serve, server.worker, gateway.gateway, companies.company, companies.region,
+    database.init, database.database, database.doctor, demo.demo, server.serve, server.worker, gateway.gateway, engine.engine, companies.company, companies.region,
     companies.store, staff.staff, apps.app, revoke.revoke, receipts.receipt, keys.keys, saml.saml, siem.siem, audit.audit, tools.tool,
+    vault.vault,
 ):  # fmt: skip
     cli.add_command(command)
 apps.app.add_command(saml.add_saml)

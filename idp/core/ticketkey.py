@@ -13,8 +13,8 @@ from sqlalchemy import select
 
 from idp.core import ids
 from idp.core.db import reading, transaction
-from idp.core.keystore import PLATFORM, SigningKey
-from vault import Context, OpenEvent, Purpose, Sealed, Sealer, Secret, Vault
+from idp.core.keystore import SigningKey, key_context
+from vault import OpenEvent, Sealed, Sealer, Secret, Vault
 
 PURPOSE = "use_ticket"
 
@@ -22,7 +22,7 @@ PURPOSE = "use_ticket"
 def make(vault: Sealer, *, now: datetime) -> None:
     """Make and store the key of a new installation."""
     row_id = ids.new_id(now)
-    sealed = vault.seal({"key": Secret(ids.new_bytes(32))}, _context(row_id))
+    sealed = vault.seal({"key": Secret(ids.new_bytes(32))}, key_context(row_id, PURPOSE))
     with transaction() as session:
         session.add(
             SigningKey(
@@ -42,8 +42,4 @@ def load(vault: Vault, audit: Callable[[OpenEvent], object]) -> bytes | None:
         ).one_or_none()
     if row is None:
         return None
-    return vault.open(Sealed.from_bytes(row.sealed), _context(row.id), record=audit)["key"].reveal_bytes()
-
-
-def _context(row_id: object) -> Context:
-    return Context(company=PLATFORM, record=str(row_id), version=1, purpose=Purpose.USE_TICKET_KEY)
+    return vault.open(Sealed.from_bytes(row.sealed), key_context(row.id, PURPOSE), record=audit)["key"].reveal_bytes()

@@ -18,9 +18,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from connectors.recipes.hosts import Ground
-from idp.core import clock, ids
+from idp.core import clock, ids, keystore
 from idp.core.db import reading, transaction
 from idp.core.errors import Conflict
+from idp.core.keystore import CompanyKeyRow
 from idp.domain.applications import registry
 from idp.domain.authn import activation, second_factor
 from idp.domain.authn.models import PendingLogin
@@ -476,3 +477,26 @@ def test_VA_43_a_typed_password_does_not_displace_a_proven_one(arena: Arena) -> 
         )
     with pytest.raises(Conflict), work(arena) as session:
         service.put(session, row, fresh, actor=CLI, now=clock.now())
+
+
+@pytest.mark.guards("idp.core.keystore.switch_off")
+def test_VA_21_a_company_key_is_not_switched_off_early_or_twice(arena: Arena) -> None:
+    """Active, then just retired, then five minutes later: only the third may go, and once."""
+    now, key_id = clock.now(), ids.new_id()
+    with work(arena) as session:
+        session.add(
+            CompanyKeyRow(
+                id=key_id, created_at=now, company="guard", key_class="credential", version=1, root_key_id="r", wrapped=b"w", check_value=b"c",
+                state="active",
+            )
+        )  # fmt: skip
+    for state, moved_at, went in (
+        ("active", now - timedelta(hours=1), False), ("retiring", now, False), ("retiring", now - timedelta(minutes=5), True), ("shredded", None, False),
+    ):  # fmt: skip
+        if state != "shredded":
+            with work(arena) as session:
+                session.execute(
+                    update(CompanyKeyRow).where(CompanyKeyRow.id == key_id).values(state=state, moved_at=moved_at)
+                )
+        with work(arena) as session:
+            assert keystore.switch_off(session, key_id, now=now) is went

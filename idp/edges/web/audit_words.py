@@ -107,6 +107,12 @@ WORDS = {
     Tag.RETENTION_ENDED: lazy("保存の期限が過ぎた記録の中身を消した"),
     Tag.SIGNING_KEY_MADE: lazy("署名の鍵を作った"),
     Tag.SIGNING_KEY_WITHDRAWN: lazy("署名の鍵を取り下げた"),
+    Tag.ROOT_KEY_ROTATED: lazy("元の鍵を入れ替えた"),
+    Tag.ROOT_KEY_DROPPED: lazy("古い元の鍵を捨てた"),
+    Tag.COMPANY_KEY_MADE: lazy("会社の鍵を作った"),
+    Tag.COMPANY_KEY_REWRAPPED: lazy("会社の鍵を、新しい元の鍵で包み直した"),
+    Tag.COMPANY_KEY_OFF: lazy("古い会社の鍵を使えなくした"),
+    Tag.RECORDS_REWRAPPED: lazy("預かった物を、新しい会社の鍵で包み直した"),
 }
 
 #: how an actor without an account is called

@@ -112,3 +112,9 @@ class Tag(StrEnum):
 
     SIGNING_KEY_MADE = "keys:signing_key:made"
     SIGNING_KEY_WITHDRAWN = "keys:signing_key:withdrawn"
+    ROOT_KEY_ROTATED = "keys:root_key:rotated"
+    ROOT_KEY_DROPPED = "keys:root_key:dropped"
+    COMPANY_KEY_MADE = "keys:company_key:made"
+    COMPANY_KEY_REWRAPPED = "keys:company_key:rewrapped"
+    COMPANY_KEY_OFF = "keys:company_key:switched_off"
+    RECORDS_REWRAPPED = "keys:records:rewrapped"
