@@ -30,6 +30,7 @@ from idp.domain.directory.models import Company
 from idp.domain.tools.models import Certification, RecipeText
 from idp.edges.tools.engine import Engine
 from idp.edges.tools.means import Means
+from idp.edges.tools.threads import Threads
 from idp.services import ENGINE_OPENS, build_vault, ticket_key
 from tests.actors import Browser, Person, World
 from tests.conftest import Database, dispose
@@ -124,7 +125,8 @@ async def doorway(
         with rooms[1].app_context():
             vault = build_vault(settings, opens=ENGINE_OPENS)
             key = ticket_key(vault)
-        engine = Engine(Means(rooms[1], settings, vault, Brake(10_000), key, out))
+        threads = Threads(rooms[1])
+        engine = Engine(Means(threads, settings, vault, Brake(10_000), key, out))
         tasks = [
             asyncio.create_task(gateway.run(rooms[0], settings, stop=stop, ready=ready)), asyncio.create_task(engine.run()),
         ]  # fmt: skip
@@ -136,6 +138,7 @@ async def doorway(
             stop.set()
             engine.stop()
             await asyncio.gather(*tasks)
+            threads.close()
             for one in (app, rooms[1]):
                 dispose(one)
 

@@ -29,7 +29,7 @@ CREDENTIALS = {"login_id": "store-7", "password": PASSWORD}
 
 async def eventually(true: Callable[[], Any]) -> Any:
     """What another process does; the limit of the test ends the wait."""
-    while not (found := await asyncio.to_thread(true)):
+    while not (found := await asyncio.to_thread(true)):  # noqa: ASYNC110 - another process has no event for us
         await asyncio.sleep(0.05)
     return found
 
@@ -96,13 +96,14 @@ def test_VA_50_VA_51_a_launch_and_an_instant_cut(database: Database) -> None:
                         return 0
 
                     asking = asyncio.create_task(upload())
-                    while site.upload_pieces < 2:
+                    while site.upload_pieces < 2:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
 
+                    kept = [(device, dict(device.cookies)), (second, dict(second.cookies))]
                     page = await asyncio.to_thread(desk.submit)
                     number = receipt_number(page)
                     sent = len([hit for hit in site.hits if not hit.path.startswith("/live")])
-                    for one, saved in ((device, dict(device.cookies)), (second, dict(second.cookies))):
+                    for one, saved in kept:
                         for method, path in (("GET", "/home"), ("POST", "/form"), ("GET", "/list.csv")):
                             one.cookies = dict(saved)
                             answer = await one.ask(method, path, headers={"Origin": one.origin})
@@ -157,7 +158,7 @@ def test_D7_an_end_date_holds_in_a_tool_with_the_worker_stopped(database: Databa
                     made.toolbox.change(
                         update(Account).where(Account.id == staff.id).values(ends_at=clock.now() + timedelta(seconds=1))
                     )
-                    while (answer := await device.get("/home")).status == 200:
+                    while (answer := await device.get("/home")).status == 200:  # noqa: ASYNC110
                         await asyncio.sleep(0.05)
                     assert answer.page == "ended"
                     assert (await socket.receive()).type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.CLOSING)
