@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from idp.core.db import change, claim
+from idp.domain.credentials import rotations
 from idp.domain.credentials.models import Rotation, SealedCredential
 from idp.domain.gateway import tool_sessions
 from idp.domain.gateway.models import LoginJob, ToolSession, UseTicket
