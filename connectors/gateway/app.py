@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from connectors.egress import judge_url, open_client
-from connectors.gateway import admit, exchange, pages, rules
+from connectors.gateway import admit, pages, rules
 from connectors.gateway.access import AccessLog
 from connectors.gateway.body import Bridge
 from connectors.gateway.exchange import Call
@@ -141,7 +141,7 @@ class Gateway:
             self.access.add(row)
 
     async def _held(self, call: Call) -> web.StreamResponse:
-        """Serve a call as a task that a cut can stop at any point."""
+        """Serve a call as a task that a cut can stop at any point, also while its form is still on the way."""
         work = asyncio.create_task(Passage(self, call).serve())
         with self.held.holding(call.digest, work.cancel) as entry:
             try:
@@ -206,18 +206,13 @@ class Gateway:
             )
         url = bridge.tool_url(view.host, request.raw_path)
         judge_url(url, recipe.hosts.declared, loopback=self.settings.loopback)
+        raw_path, _, query = request.raw_path.partition("?")
         try:
-            raw_path, _, query = request.raw_path.partition("?")
             path = rules.normal_path(raw_path, recipe.charset)
-            form, form_text = await exchange.read_form(request, recipe.charset)
         except rules.BadPath:
             return self._page("bad_request")
-        except exchange.TooBig:
-            return self._page("too_big")
-        pairs = rules.pairs_of(query, recipe.charset) + rules.pairs_of(form_text, recipe.charset)
-        opaque = request.body_exists and form is None
-        asked = rules.Asked(request.method, path, pairs, opaque_body=opaque)
-        return Call(request, digest, view, recipe, bridge, asked, url, form)
+        asked = rules.Asked(request.method, path, rules.pairs_of(query, recipe.charset))
+        return Call(request, digest, view, recipe, bridge, asked, url)
 
     def ended(self) -> web.Response:
         """The page after a cut, which also forgets this origin in the browser."""
