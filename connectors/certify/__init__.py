@@ -13,7 +13,8 @@ has asked the try budget, and stores the result; `before_submit` counts the try 
 per account (`single: true`) ends its live one by this login: the gateway then renews as it always does.
 
 Nothing is raised for a tool's fault: a tool that is away or drifted fails the check `login` with the engine's code. A check that
-cannot be tried (no browser here; the login failed before it) is NOT_RUN, and what was not tried is not certified.
+cannot be tried (the login failed before it) is NOT_RUN, and what was not tried is not certified. Pages are looked at in a
+Chromium, so the package wants the extra `browser` (Playwright).
 """
 
 from __future__ import annotations

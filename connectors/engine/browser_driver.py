@@ -7,7 +7,7 @@ the cookies alone, because that is how the gateway will use them. A login that l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -74,7 +74,7 @@ class _Job:
 
 
 class BrowserDriver:
-    """One login at one tool account. http: a driver of the same job, for the proof."""
+    """One login at one tool account. http: a driver of the same job, for the proof; watch: may look at the browser's traffic."""
 
     def __init__(
         self,
@@ -86,7 +86,9 @@ class BrowserDriver:
         new_secret: NewSecret,
         loopback: bool,
         before_submit: BeforeSubmit,
+        watch: Callable[[BrowserContext], None] | None = None,
     ) -> None:
+        self._watch = watch
         self._browser, self._http, self._recipe, self._values = browser, http, recipe, values
         self._new_secret, self._loopback, self._before_submit = new_secret, loopback, before_submit
         self.submitted = False
@@ -103,6 +105,8 @@ class BrowserDriver:
                     locale="ja-JP",
                     proxy={"server": address, "bypass": "<-loopback>"},
                 )
+                if self._watch is not None:
+                    self._watch(context)
                 try:
                     jar = await self._in(context)
                 finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable
 from typing import Final
 
@@ -244,8 +245,13 @@ async def _unnamed(_request: web.Request, answer: web.StreamResponse) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Serve on loopback behind a TLS edge; yields the port. Request bodies are passed on as they are, not inflated."""
+async def serving(
+    app: web.Application, host: str, port: int, *, bound: socket.socket | None = None
+) -> AsyncIterator[int]:
+    """Serve on loopback behind a TLS edge; yields the port. Request bodies are passed on as they are, not inflated.
+
+    bound: a socket to serve on instead, for who has to know the port before there is an application.
+    """
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -258,7 +264,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[i
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port) if bound is None else web.SockSite(runner, bound)
         await site.start()
         yield int(runner.addresses[0][1])
     finally:

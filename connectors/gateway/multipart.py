@@ -11,9 +11,7 @@ from typing import Final
 
 MAX_HEAD: Final = 8 * 1024
 MAX_VALUE: Final = 1024
-_BOUNDARY: Final = re.compile(
-    r"multipart/form-data; ?boundary=(\"?)([0-9A-Za-z'()+_,./:=?-]{1,70})\1", re.IGNORECASE
-)
+_BOUNDARY: Final = re.compile(r"multipart/form-data; ?boundary=(\"?)([0-9A-Za-z'()+_,./:=?-]{1,70})\1", re.IGNORECASE)
 _DISPOSITION: Final = re.compile(
     rb'form-data; ?name="([^"\\\r\n]*)"(?:; ?filename="[^"\r\n]*")?(?:; ?filename\*=[^;"\s]+)?', re.IGNORECASE
 )

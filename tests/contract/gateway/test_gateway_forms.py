@@ -40,7 +40,9 @@ async def test_VA_54_a_multipart_form_passes_where_a_route_looks_at_fields_and_i
         assert stage.site.uploads == [good], "byte for byte"
         for bad in (
             form(('name="film"; filename="f"', FILM), ('name="act"', b"plan")),
-            form(('name="ACT"', b" Plan \r\n"),),
+            form(
+                ('name="ACT"', b" Plan \r\n"),
+            ),
             form(('name="act"; filename="x"', b"plan")),
             form(('name="act"', b"home"), ('name="act"', b"plan")),
         ):

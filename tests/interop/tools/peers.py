@@ -138,7 +138,13 @@ class Jupyter(Peer):
     def prepare(self) -> tuple[Sequence[str], Mapping[str, str]]:
         """One user, one folder, no browser."""
         self.work.mkdir()
-        options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={self.port}", "--ServerApp.port_retries=0"]
+        options = [
+            "--no-browser",
+            "--allow-root",
+            "--ip=127.0.0.1",
+            f"--port={self.port}",
+            "--ServerApp.port_retries=0",
+        ]
         options += [f"--ServerApp.root_dir={self.work}", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
         if self.with_token:
             options.append(f"--IdentityProvider.token={self.account['password']}")

@@ -71,7 +71,9 @@ async def test_VA_41_VA_50_roundup(peers: Peers) -> None:
         assert "レジが開かない" in shown.text
         assert tool.peer.host not in shown.text
         await byte_for_byte(device, "/desk/file1/", BLOB)
-        replayed = await device.post("/desk/issue1", data={"title": "x", "@action": "edit", "@csrf": csrf_of(form, "@csrf")})
+        replayed = await device.post(
+            "/desk/issue1", data={"title": "x", "@action": "edit", "@csrf": csrf_of(form, "@csrf")}
+        )
         assert "レジが開かない" in (await device.get("/desk/issue1")).text, replayed.text[:300]
         for path in ("/desk/user3", "/desk/user?@template=item", "/desk/rest/data/user", "/desk/USER3"):
             assert (await device.get(path)).page == "route_denied", path
@@ -101,7 +103,9 @@ async def test_VA_41_VA_50_calibre_web(peers: Peers) -> None:
         assert device.cookies.keys() == {"__Host-sekisho-gw"}
         fields = aiohttp.FormData(quote_fields=False)
         fields.add_field("csrf_token", csrf_of(home, "csrf_token"))
-        fields.add_field("btn-upload", io.BytesIO(book.getvalue()), filename="店の手引き.epub", content_type="application/epub+zip")
+        fields.add_field(
+            "btn-upload", io.BytesIO(book.getvalue()), filename="店の手引き.epub", content_type="application/epub+zip"
+        )
         added = await device.post("/upload", data=fields)
         assert added.status == 200, added.text[:500]
         assert "店の手引き" in (await device.get("/book/1")).text
@@ -197,7 +201,9 @@ async def test_VA_41_VA_50_jupyterlab(peers: Peers) -> None:
         assert await runs(device, socket, "'a' * 200_000") == repr("a" * 200_000)
         await socket.close()
         begins = b'{"type": "file", "format": "base64", "content": "'
-        work = Work("/lab", "/api/contents/slow.bin", kind, begins, 10_000_000, method="PUT", socket=channel, carries=two)
+        work = Work(
+            "/lab", "/api/contents/slow.bin", kind, begins, 10_000_000, method="PUT", socket=channel, carries=two
+        )
         kind.pop("Origin")
         await cut_in_the_middle(tool, work)
         await proven(tool)
