@@ -3,7 +3,7 @@
     result = await certify(recipe, values, browser=browser, now=now, new_secret=new_secret, loopback=False,
                            before_submit=before_submit)
     result.certified          # may the gateway lane be used?
-    result.refused_for        # names of the checks in the way: ("token_in_body",)
+    result.refused_for        # names of the checks in the way: ("token_in_body",); result.code: why, in one word
     for check in result.checks: check.name, check.outcome, check.code, check.evidence, check.digest
     result.evidence_digest, result.recipe_digest, result.run_at, result.expires_at, result.unguarded, result.submitted
 

@@ -46,7 +46,7 @@ class Wire:
     said: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass  # without slots: Playwright keeps a note on the object whose methods it calls
 class Traffic:
     """Everything that one browser context sent and got."""
 

@@ -83,6 +83,11 @@ class Certification:
         return tuple(check.name for rank in ranks for check in self.checks if check.outcome is rank)
 
     @property
+    def code(self) -> str | None:
+        """Why it was refused, in one word: the code of the first check in the way; None when certified."""
+        return self.check(self.refused_for[0]).code if self.refused_for else None
+
+    @property
     def expires_at(self) -> float:
         """When it has to be run again."""
         return self.run_at + VALID_S

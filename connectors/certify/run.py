@@ -71,7 +71,9 @@ async def certify(
         await traffic.settle()
         if result is None:
             found["token_in_body"] = await tried(_token_in_body, client, recipe, traffic, loopback)
-            if found["token_in_body"].code != "token_in_body":
+            if found["token_in_body"].code == "token_in_body":  # that is why the cookies alone were no login
+                found["login"] = failed("token_in_body", **found["login"].evidence, engine=found["login"].code)
+            else:
                 del found["token_in_body"]
         else:
             async with standing(
