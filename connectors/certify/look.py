@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Final
 
 from playwright.async_api import Browser, BrowserContext, Request, Response, WebSocket
@@ -23,6 +24,12 @@ from connectors.recipes.checks import Page, folded
 
 LOAD_MS: Final = 20_000
 IDLE_MS: Final = 6_000
+SETTLE_S: Final = 2.0
+REST_S: Final = 10.0
+STILL_S: Final = 1.0
+POLL_S: Final = 0.1
+#: how much of what a person reads at the tool must be there through the gateway; clocks and names of the day differ
+ALIKE: Final = 0.6
 MAX_BODY: Final = 1024 * 1024
 _TEXTS: Final = ("json", "html", "text/plain", "xml")
 
@@ -63,8 +70,11 @@ class Traffic:
         context.on("page", lambda tab: tab.on("websocket", self._socket))
 
     async def settle(self) -> None:
-        """Wait for the bodies that are still being read."""
-        await asyncio.gather(*self._reading, return_exceptions=True)
+        """Wait a moment for the bodies that are still being read; a stream never ends, and some answers never get one."""
+        if self._reading:
+            _, late = await asyncio.wait(set(self._reading), timeout=SETTLE_S)
+            for task in late:
+                task.cancel()
 
     async def keep_storage(self, context: BrowserContext) -> None:
         """What scripts have stored in the profile."""
@@ -135,30 +145,39 @@ async def at_the_tool(
 
 
 async def through_the_gateway(
-    browser: Browser, urls: Sequence[str], values: dict[str, str], allowed: Collection[str]
+    browser: Browser, urls: Sequence[str], values: dict[str, str], allowed: Collection[str], there: Look
 ) -> Look:
-    """Look as a member of staff. values: gateway host → its cookie."""
+    """Look as a member of staff, until it looks as it did `there`, at the tool. values: gateway host → its cookie."""
     cookies = [
         {"name": COOKIE, "value": value, "url": f"https://{host.partition(':')[0]}/", "secure": True, "httpOnly": True,
          "sameSite": "Lax"} for host, value in values.items()
     ]  # fmt: skip
-    return await _look(browser, urls, cookies, (*values, *allowed), loopback=True, agent=None)
+    wanted = [sight.words for sight in there.sights]
+    return await _look(browser, urls, cookies, (*values, *allowed), loopback=True, agent=None, wanted=wanted)
+
+
+def alike(wanted: frozenset[str], words: frozenset[str]) -> float:
+    """How much of what a person reads there can be read here, from 0 to 1."""
+    return len(wanted & words) / len(wanted) if wanted else 1.0
 
 
 async def _look(
-    browser: Browser, urls: Sequence[str], cookies: Iterable[Any], allowed: Collection[str], *, loopback: bool, agent: str | None
+    browser: Browser, urls: Sequence[str], cookies: Iterable[Any], allowed: Collection[str], *, loopback: bool, agent: str | None,
+    wanted: Sequence[frozenset[str]] = (),
 ) -> Look:  # fmt: skip
     proxy, traffic = EgressProxy(allowed, loopback=loopback), Traffic()
     async with proxy.running() as address:
         context = await browser.new_context(
-            accept_downloads=False, locale="ja-JP", proxy={"server": address, "bypass": "<-loopback>"},
+            accept_downloads=False,
+            locale="ja-JP",
+            proxy={"server": address, "bypass": "<-loopback>"},
             user_agent=agent,
-        )  # fmt: skip
+        )
         try:
             traffic.watch(context)
             await context.add_cookies(list(cookies))
             tab = await context.new_page()
-            sights = [await _sight(tab, url) for url in urls]
+            sights = [await _sight(tab, url, like) for url, like in zip_longest(urls, wanted)]
             await traffic.settle()
             await traffic.keep_storage(context)
             kept = tuple((str(c["name"]), str(c["value"])) for c in await context.cookies())
@@ -167,15 +186,29 @@ async def _look(
     return Look(tuple(sights), traffic, tuple(sorted(set(proxy.refused))), kept)
 
 
-async def _sight(tab: Tab, url: str) -> Sight:
-    status = 0
+async def _sight(tab: Tab, url: str, wanted: frozenset[str] | None) -> Sight:
+    status, words = 0, frozenset[str]()
     try:
         answer = await tab.goto(url, wait_until="load", timeout=LOAD_MS)
         status = answer.status if answer is not None else 0
         with contextlib.suppress(PlaywrightError):  # some pages never fall silent
             await tab.wait_for_load_state("networkidle", timeout=IDLE_MS)
-        text, html = await tab.inner_text("body"), await tab.content()
+        words = await _words(tab, wanted)
+        html = await tab.content()
     except PlaywrightError:  # it led away to where it may not go, or tore itself down
-        text, html = "", ""
-    words = frozenset(folded(word) for word in text.split())
+        html = ""
     return Sight(Page(tab.url, status, html), words)
+
+
+async def _words(tab: Tab, wanted: frozenset[str] | None) -> frozenset[str]:
+    """What a person reads once the scripts have come to rest: as wanted, or else something that has not changed for a second."""
+    clock = asyncio.get_running_loop().time
+    until, changed, words = clock() + REST_S, clock(), frozenset[str]()
+    while True:
+        now = frozenset(folded(word) for word in (await tab.inner_text("body")).split())
+        if now != words:
+            words, changed = now, clock()
+        still = bool(words) and clock() - changed >= STILL_S
+        if clock() >= until or (still if wanted is None else alike(wanted, words) >= ALIKE):
+            return words
+        await asyncio.sleep(POLL_S)

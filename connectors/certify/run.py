@@ -25,8 +25,6 @@ from connectors.recipes.checks import condition_holds
 from connectors.recipes.model import Recipe
 from connectors.scanset import Patterns, literals
 
-#: how much of what a person reads at the tool must be there through the gateway; clocks and names of the day differ
-ALIKE: Final = 0.6
 _NO_ADDRESS: Final = ("data:", "blob:", "about:", "chrome-error:", "chrome:")
 
 
@@ -102,7 +100,7 @@ async def _all(
         browser, [tool + path for path in paths], stand.current(), allowed, loopback=loopback
     )
     here = await look.through_the_gateway(
-        browser, [guest.origin + path for path in paths], guest.values, recipe.hosts.public
+        browser, [guest.origin + path for path in paths], guest.values, recipe.hosts.public, there
     )
     found["declared"] = _declared(recipe, there, traffic)
     for source in (there.traffic, here.traffic):
@@ -128,7 +126,7 @@ def _declared(recipe: Recipe, there: Look, traffic: Traffic) -> Found:
     known = {*recipe.hosts.declared, *recipe.hosts.public}
     asked = {urls.parts(sent.url).netloc.lower() for sent in (*traffic.sent, *there.traffic.sent) if not sent.url.startswith(_NO_ADDRESS)}  # fmt: skip
     asked |= {urls.parts(wire.url).netloc.lower() for wire in (*traffic.wires, *there.traffic.wires)}
-    others = sorted((asked | set(there.asked_else)) - known - {""})
+    others = sorted(asked - known - {""})
     seen = {"hosts": sorted(asked & known), "others": others}
     return failed("host_not_declared", **seen) if others else passed(**seen)
 
@@ -153,14 +151,13 @@ def _host_guard(guest: Guest, paths: Sequence[str], there: Look, here: Look) -> 
     wanted = [one for one in recipe.checks.logged_in.conditions if one.css or one.text]
     problem = "asks_for_itself" if asked_the_tool else None
     for path, direct, through in zip(paths, there.sights, here.sights, strict=True):
-        both, either = direct.words & through.words, direct.words | through.words
-        alike = round(len(both) / len(either), 2) if either else 1.0
+        alike = round(look.alike(direct.words, through.words), 2)
         stayed = urls.parts(through.page.url).netloc.lower() in guest.hosts
         lost = any(condition_holds(one, direct.page) and not condition_holds(one, through.page) for one in wanted)
         seen[path] = {"alike": alike, "stayed": stayed, "lost": lost}
         if not stayed:
             problem = problem or "leads_away"
-        elif lost or alike < ALIKE:
+        elif lost or alike < look.ALIKE:
             problem = problem or "differs"
     if problem is None:
         return passed(pages=seen)

@@ -28,6 +28,8 @@ from connectors.recipes.model import By, Recipe, Step
 POLL_S: Final = 0.1
 PROBE_S: Final = 0.4
 STILL_S: Final = 1.0
+#: a page without any traffic for so long has no more to say: waiting for the end of the login's time would tell no more
+STUCK_S: Final = 4.0
 _FIELDS: Final = "input, textarea, select"
 _BUTTONS: Final = "button, input[type=submit], input[type=button], input[type=image], [role=button], a[href]"
 #: read by us, in the page: what a person would see of an element. A hostile page can lie here as it can to a person.
@@ -67,10 +69,9 @@ class _Job:
         self.in_flight += by
         self.moved_at = asyncio.get_running_loop().time()
 
-    @property
-    def is_still(self) -> bool:
-        """Whether the page has nothing under way and has said its last word."""
-        return self.in_flight <= 0 and asyncio.get_running_loop().time() - self.moved_at >= STILL_S
+    def is_still(self, seconds: float) -> bool:
+        """Whether the page has had nothing under way for so long."""
+        return self.in_flight <= 0 and asyncio.get_running_loop().time() - self.moved_at >= seconds
 
 
 class BrowserDriver:
@@ -230,7 +231,8 @@ class BrowserDriver:
                 break
             page = await self._facts(job)
             code = why_not(self._recipe, page)
-            if job.is_still and code not in {"recipe_drift", "tool_away"}:
+            known = code not in {"recipe_drift", "tool_away"}
+            if job.is_still(STILL_S if known else STUCK_S):
                 raise Failed(code, submitted=self.submitted)
             await asyncio.sleep(PROBE_S)
         if await self._http.probe(Jar(user_agent=agent)) != "logged_out":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -63,92 +64,89 @@ def outcomes(result: Certification) -> dict[str, str]:
 
 
 @needs_chromium
-@in_loop_for(90)
+@in_loop_for(120)
 async def test_tools_6_and_9_are_certified() -> None:
     """A token that is only a CSRF token, and policies that hold: nothing stands in the way."""
-    async with a_browser() as browser:
-        async with running(Rotating(dict(ACCOUNT))) as tool:
-            result = await result_of(browser, tool, recipe_text(tool))
-            assert outcomes(result) == {
-                "login": "passed", "declared": "passed", "token_in_body": "passed", "client_cookies": "passed", "host_guard": "passed",
-                "login_page": "passed", "deny": "passed", "logout": "passed", "sockets": "passed", "scan": "passed", "leak": "passed",
-                "ended": "passed",
-            }  # fmt: skip
-            assert result.certified
-            assert (result.code, result.refused_for) == (None, ())
-            assert result.expires_at - result.run_at == 90 * 86400
-            assert tool.logins == 1
-            assert tool.writes == 6, "three at the tool and three through the gateway, with a header that changes each time"
-            assert "header x-csrf-token" in json.loads(result.check("token_in_body").evidence)["tried"]
-        async with running(Strict(dict(ACCOUNT))) as tool:
-            result = await result_of(browser, tool, recipe_text(tool))
-            assert result.certified, outcomes(result)
-            assert "GET /sw.js" in tool.paths()
-            assert tool.paths().count("GET /sw.js") == 1, "registered at the tool, refused by the gateway"
+    async with (
+        a_browser() as browser,
+        running(Rotating(dict(ACCOUNT))) as rotating,
+        running(Strict(dict(ACCOUNT))) as strict,
+    ):
+        result, other = await asyncio.gather(
+            result_of(browser, rotating, recipe_text(rotating)), result_of(browser, strict, recipe_text(strict))
+        )
+        assert outcomes(result) == dict.fromkeys(NAMES, "passed")
+        assert result.certified
+        assert (result.code, result.refused_for) == (None, ())
+        assert result.expires_at - result.run_at == 90 * 86400
+        assert rotating.logins == 1
+        assert rotating.writes == 6, (
+            "three at the tool and three through the gateway, with a header that changes each time"
+        )
+        assert "header x-csrf-token" in json.loads(result.check("token_in_body").evidence)["tried"]
+        assert other.certified, outcomes(other)
+        assert strict.paths().count("GET /sw.js") == 1, "registered at the tool, refused by the gateway"
 
 
 @needs_chromium
-@in_loop_for(90)
-async def test_tool_5_is_refused_for_token_in_body() -> None:
-    async with a_browser() as browser:
-        async with running(SinglePage(dict(ACCOUNT))) as tool:
-            result = await result_of(browser, tool, tool.recipe())
-            assert not result.certified
-            assert result.code == "token_in_body"
-            assert result.refused_for[:2] == ("login", "token_in_body")
-            assert {check.outcome for check in result.checks[3:]} == {Outcome.NOT_RUN}
-        async with running(SinglePage(dict(ACCOUNT), also_cookie=True)) as tool:
-            result = await result_of(browser, tool, tool.recipe())
-            assert result.check("login").outcome is Outcome.PASSED, "its cookies are a login as well"
-            assert "token_in_body" in result.refused_for, "and its pages hand out another one"
-            assert result.code == "token_in_body"
+@in_loop_for(120)
+async def test_tools_5_and_13_are_refused() -> None:
+    """Tokens that are logins, whether beside a cookie or alone; pages that look at their own name, or are bound by a digest."""
+    alone, beside = SinglePage(dict(ACCOUNT)), SinglePage(dict(ACCOUNT), also_cookie=True)
+    leaves, blank = Guarded(dict(ACCOUNT)), Guarded(dict(ACCOUNT), how="blank")
+    bound = Strict(dict(ACCOUNT), names_itself=True)
+    async with contextlib.AsyncExitStack() as stack:
+        browser = await stack.enter_async_context(a_browser())
+        for tool in (alone, beside, leaves, blank, bound):
+            await stack.enter_async_context(running(tool))
+        five, five_too, thirteen, thirteen_too, nine = await asyncio.gather(
+            result_of(browser, alone, alone.recipe()),
+            result_of(browser, beside, beside.recipe()),
+            *(result_of(browser, tool, recipe_text(tool)) for tool in (leaves, blank, bound)),
+        )
+    assert (five.certified, five.code) == (False, "token_in_body")
+    assert five.refused_for[:2] == ("login", "token_in_body")
+    assert {check.outcome for check in five.checks[3:]} == {Outcome.NOT_RUN}
+    assert five_too.check("login").outcome is Outcome.PASSED, "its cookies are a login as well"
+    assert five_too.code == "token_in_body", "and its pages hand out another one"
+    for result, how in ((thirteen, "asks_for_itself"), (thirteen_too, "differs"), (nine, "differs")):
+        assert result.refused_for == ("host_guard",), outcomes(result)
+        assert json.loads(result.check("host_guard").evidence)["how"] == how
 
 
 @needs_chromium
-@in_loop_for(90)
-async def test_tool_13_is_refused_for_host_guard() -> None:
-    async with a_browser() as browser:
-        for how, seen in (("leave", "asks_for_itself"), ("blank", "differs")):
-            async with running(Guarded(dict(ACCOUNT), how=how)) as tool:
-                result = await result_of(browser, tool, recipe_text(tool))
-                assert result.refused_for == ("host_guard",), outcomes(result)
-                assert json.loads(result.check("host_guard").evidence)["how"] == seen
-        async with running(Strict(dict(ACCOUNT), names_itself=True)) as tool:
-            result = await result_of(browser, tool, recipe_text(tool))
-            assert result.refused_for == ("host_guard",), "a script bound by its digest cannot be rewritten"
-
-
-@needs_chromium
-@in_loop_for(90)
+@in_loop_for(120)
 async def test_what_a_recipe_forgets_is_found() -> None:
     """A page that shows the password, a cookie that is the login, a host, a socket, a wrong password, a logout that ends nothing."""
-    async with a_browser() as browser:
-        async with running(Site(dict(ACCOUNT))) as tool:
-            result = await result_of(browser, tool, recipe_text(tool), pages=["/leak"])
-            assert "leak" in result.refused_for, outcomes(result)
-            assert result.check("leak").code == "secret_in_answer"
-            text = recipe_text(tool, replace={"mirror: [csrf_token]": "mirror: [tool_sess]"})
-            assert "client_cookies" in (await result_of(browser, tool, text)).refused_for
-            text = recipe_text(tool, replace={f'url: "http://{tool.host}/logout"': f'url: "http://{tool.host}/nothing"'})
-            assert (await result_of(browser, tool, text)).refused_for == ("ended",)
-            text = recipe_text(tool, replace={'websocket: ["/live"]': 'websocket: ["/absent"]'})
-            result = await result_of(browser, tool, text)
-            assert (result.refused_for, result.check("sockets").code) == (("sockets",), "socket_broken")
-            before = tool.logins
-            result = await result_of(browser, tool, recipe_text(tool), password="another-password")
-            assert (result.code, tool.logins, result.submitted) == ("refused", before, True)
-            assert result.refused_for == ("login", *NAMES[1:])
-        async with running(Calling(dict(ACCOUNT))) as tool:
-            result = await result_of(browser, tool, recipe_text(tool))
-            assert "declared" in result.refused_for
-            assert json.loads(result.check("declared").evidence)["others"] == ["127.0.0.1:9"]
+    tool, calling, refusing = Site(dict(ACCOUNT)), Calling(dict(ACCOUNT)), Site(dict(ACCOUNT))
+    async with a_browser() as browser, running(tool), running(calling), running(refusing):
+        forgotten = {
+            "mirror: [csrf_token]": "mirror: [tool_sess]",
+            f'url: "http://{tool.host}/logout"': f'url: "http://{tool.host}/nothing"',
+            'websocket: ["/live"]': 'websocket: ["/absent"]',
+        }
+        sloppy, elsewhere, refused = await asyncio.gather(
+            result_of(browser, tool, recipe_text(tool, replace=forgotten), pages=["/leak"]),
+            result_of(browser, calling, recipe_text(calling)),
+            result_of(browser, refusing, recipe_text(refusing), password="another-password"),
+        )
+    codes = {check.name: check.code for check in sloppy.checks if check.outcome is Outcome.FAILED}
+    assert codes == {
+        "client_cookies": "cookie_is_login", "leak": "secret_in_answer", "sockets": "socket_broken", "ended": "still_logged_in",
+    }  # fmt: skip
+    assert "declared" in elsewhere.refused_for
+    assert json.loads(elsewhere.check("declared").evidence)["others"] == ["127.0.0.1:9"]
+    assert (refused.code, refusing.logins, refused.submitted) == ("refused", 0, True)
+    assert refused.refused_for == ("login", *NAMES[1:])
 
 
 class Calling(Site):
     """A tool whose pages load a picture from elsewhere."""
 
     async def do_home(self, request: object, body: bytes) -> object:  # type: ignore[override]
-        return self.page('<p data-staff-name>田中</p><img src="http://127.0.0.1:9/count.gif"><p>今日の予定はありません</p>')
+        return self.page(
+            '<p data-staff-name>田中</p><img src="http://127.0.0.1:9/count.gif"><p>今日の予定はありません</p>'
+        )
 
 
 def test_every_route_has_requests_and_disguises() -> None:

@@ -14,7 +14,11 @@ from aiohttp import web
 from tests.fakes.tools.site import CSRF, SESSION, Site, recipe_text
 
 #: what a person reads; long enough for two looks to be compared
-DAY = "<p data-staff-name>田中 さん</p><ul>" + "".join(f"<li>{n} 時 の 当番 は {n} 人</li>" for n in range(9, 18)) + "</ul>"
+DAY = (
+    "<p data-staff-name>田中 さん</p><ul>"
+    + "".join(f"<li>{n} 時 の 当番 は {n} 人</li>" for n in range(9, 18))
+    + "</ul>"
+)
 
 
 def jwt(subject: str) -> str:
@@ -88,6 +92,7 @@ show();
             self,
             replace={
                 "driver: http": "driver: browser",
+                "timeout_s: 5": "timeout_s: 30",
                 f"probe: {origin}/home": f"probe: {origin}/api/me",
                 '{all: [{css: "[data-staff-name]"}]}': "{all: [{status: 200}]}",
                 f'{{any: [{{url: "{origin}/login*"}}, {{text: ログインしてください}}, {{status: 401}}]}}': "{any: [{status: 401}]}",
