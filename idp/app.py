@@ -31,6 +31,8 @@ from idp.edges.saml import bp as saml_bp
 from idp.edges.saml import documents as saml_documents  # noqa: F401 - they register their views
 from idp.edges.saml import frontchannel, slo, sso  # noqa: F401
 from idp.edges.saml import metadata as saml_metadata
+from idp.edges.tools import bp as tools_bp
+from idp.edges.tools import routes as tool_routes  # noqa: F401 - they register their views
 from idp.edges.web import (
     apps,
     audit,
@@ -124,6 +126,7 @@ def create_app(
     csrf = CSRFProtect(app)
     app.register_blueprint(oidc_bp)
     app.register_blueprint(saml_bp)
+    app.register_blueprint(tools_bp)
     for edge in (
         login, portal, security, store, hq, apps, saml_apps, receipts, audit, oversight, setup, health,
     ):  # fmt: skip

@@ -80,9 +80,10 @@ class Services:
 
 
 #: what each kind of process may open (VA-30): the worker signs logout tokens and never sees a TOTP seed; the engine opens
-#: passwords of tools and jars and no key of ours but that of use-tickets
+#: passwords of tools and jars and no key of ours but that of use-tickets; the gateway opens jars, and parses hostile pages
 SERVE_OPENS = frozenset({KeyClass.ACCOUNT, KeyClass.SIGNING, KeyClass.TICKET})
 WORKER_OPENS = frozenset({KeyClass.SIGNING, KeyClass.TICKET})
+GATEWAY_OPENS = frozenset({KeyClass.SESSION})
 ENGINE_OPENS = frozenset({KeyClass.CREDENTIAL, KeyClass.SESSION, KeyClass.TICKET})
 
 

@@ -85,9 +85,11 @@ def place(app: Flask, text: bytes, *, company: str = "AOBA", store: str | None =
             name=f"道具{number}",
             protocol="tool",
         )
-        row = RecipeText(
+        row = session.scalar(
+            select(RecipeText).where(RecipeText.company_id == company_id, RecipeText.digest == recipe.digest)
+        ) or RecipeText(
             id=ids.new_id(now), created_at=now, company_id=company_id, slug=recipe.id, version=recipe.version,
-            digest=f"{number:064x}", text=text.decode(), source="builtin",
+            digest=recipe.digest, text=text.decode(), source="builtin", approved_at=now,
         )  # fmt: skip
         session.add_all([application, row])
         session.flush()

@@ -12,6 +12,7 @@ from idp.cli import (
     companies,
     database,
     demo,
+    gateway,
     keys,
     receipts,
     revoke,
@@ -33,7 +34,7 @@ def cli() -> None:
 
 
 for command in (
-    database.init, database.database, database.doctor, demo.demo, server.serve, server.worker, companies.company, companies.region,
+    database.init, database.database, database.doctor, demo.demo, server.serve, server.worker, gateway.gateway, companies.company, companies.region,
     companies.store, staff.staff, apps.app, revoke.revoke, receipts.receipt, keys.keys, saml.saml, siem.siem, audit.audit, tools.tool, vault.vault,
 ):  # fmt: skip
     cli.add_command(command)

@@ -69,8 +69,8 @@ def test_VA_30_a_ticket_opens_once(arena: Arena) -> None:
     _, _, _, job = ready(arena)
     assert taken(arena, job) == "opened"
     assert taken(arena, job) == "used"
-    assert Refused("used").reused
-    assert not Refused("late").reused
+    assert Refused("used").is_alarm
+    assert not Refused("late").is_alarm
 
 
 def test_VA_30_nothing_but_the_very_ticket_opens(arena: Arena) -> None:

@@ -146,6 +146,49 @@ def find_waiting(session: Session, host: str, *, login_session_id: uuid.UUID, ac
     return Waiting(row.id, row.app_session_id, row.application_id, host)
 
 
+@dataclass(frozen=True)
+class Launch:
+    """A launch that its person watches. name: of the application; state, code: of the tool session; slow: it takes long."""
+
+    host: str
+    name: str
+    state: str
+    code: str | None
+    slow: bool
+
+
+SLOW = timedelta(seconds=15)
+
+
+def launch_of(
+    session: Session,
+    gateway_session_id: uuid.UUID,
+    *,
+    login_session_id: uuid.UUID,
+    account_id: uuid.UUID,
+    now: datetime,
+) -> Launch | None:
+    """The progress of one's own launch, while it is alive; None otherwise, without saying why."""
+    row = session.execute(
+        select(GatewaySession.hosts, GatewaySession.created_at, Application.name, ToolSession.state, ToolSession.code)
+        .join(AppSession, AppSession.id == GatewaySession.app_session_id)
+        .join(Application, Application.id == GatewaySession.application_id)
+        .join(ToolSession, ToolSession.id == GatewaySession.tool_session_id)
+        .where(
+            GatewaySession.id == gateway_session_id, GatewaySession.account_id == account_id,
+            AppSession.login_session_id == login_session_id, *alive(now),
+        )
+    ).one_or_none()  # fmt: skip
+    if row is None:
+        return None
+    return Launch(next(iter(row.hosts)), row.name, row.state, row.code, now - row.created_at > SLOW)
+
+
+def is_live(session: Session, tool_session_id: uuid.UUID) -> bool:
+    """Whether we are logged in there already, so that nobody has to wait."""
+    return session.scalar(select(ToolSession.state).where(ToolSession.id == tool_session_id)) == "live"
+
+
 def claim_gate(session: Session, gateway_session_id: uuid.UUID, *, now: datetime, enters: bool = False) -> bool:
     """Claim the gate of a ticket or a cookie. enters: the browser is let in, and the row says so."""
     return claim(session, _gate(enters), {"gateway_session_id": gateway_session_id, "now": now})

@@ -45,6 +45,7 @@ class Job:
     store_id: uuid.UUID | None
     generation: int
     ticket_id: uuid.UUID | None
+    created_at: datetime
     deadline_at: datetime
 
 
@@ -104,7 +105,7 @@ def _begin(session: Session, ticket_key: bytes, job: LoginJob, *, now: datetime)
     change(session, update(LoginJob).where(LoginJob.id == job.id).values(use_ticket_id=ticket_id))
     return Job(
         job.id, job.fence, "login" if task == "login" else "logout", purpose, owner.id, owner.tool_account_id, owner.company_id,
-        store_id, owner.generation, ticket_id, job.deadline_at,
+        store_id, owner.generation, ticket_id, job.created_at, job.deadline_at,
     )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ class Person(NamedTuple):
 
 @dataclass(frozen=True)
 class Refused:
-    """Why nothing is opened. reused: somebody presented a ticket a second time, and an alarm is due.
+    """Why nothing is opened.
 
     reason: unknown, forged, other, gate_closed, lease_lost, used, late, void. People see `ticket_invalid` for all of them.
     """
@@ -57,9 +57,9 @@ class Refused:
     reason: str
 
     @property
-    def reused(self) -> bool:
-        """A second presentation: a copy was taken, or a row was set back by hand."""
-        return self.reason == "used"
+    def is_alarm(self) -> bool:
+        """Nothing of ours does this: a copy was presented, a row was written or set back by hand."""
+        return self.reason in {"used", "forged", "other", "unknown"}
 
 
 def issue_use_ticket(

@@ -20,10 +20,9 @@ from connectors.recipes.model import Recipe
 from idp.core import ids
 from idp.core.db import change, claim, insert_into, run
 from idp.core.errors import Conflict
+from idp.domain.gateway import gateway_sessions
 from idp.domain.gateway.models import GatewaySession, LoginJob, ToolSession, UseTicket
 from idp.domain.gateway.tickets import Person, Purpose, issue_use_ticket, void
-from idp.domain.sessions.live import app_session_alive
-from idp.domain.sessions.models import AppSession
 from idp.domain.tools.models import ToolAccount
 
 #: a login or a logout that is not done by then is given up: nobody waits longer at a page
@@ -72,7 +71,7 @@ def join_or_open(
             f"tool session {found.id} is ending",
         )
     if found.state == "live" and found.ends_at <= now:
-        _renew(session, found.id, found.generation, now=now)
+        renew_one(session, found.id, generation=found.generation, now=now)
     return found.id
 
 
@@ -94,11 +93,12 @@ def renew(session: Session, tool_session_id: uuid.UUID, *, generation: int, now:
     if row.renewed_at is not None and now - row.renewed_at < FLAPS:
         move(session, row.id, ("live",), generation=generation, now=now, state="needs_human", code="session_flaps")
         return "needs_human"
-    _renew(session, row.id, generation, now=now, renewed_at=now)
+    renew_one(session, row.id, generation=generation, now=now, renewed_at=now)
     return "renewing"
 
 
-def _renew(session: Session, tool_session_id: uuid.UUID, generation: int, *, now: datetime, **values: Any) -> bool:
+def renew_one(session: Session, tool_session_id: uuid.UUID, *, generation: int, now: datetime, **values: Any) -> bool:
+    """A new login of a live session of this generation, whatever the reason. False: it has moved on."""
     if not move(session, tool_session_id, ("live",), generation=generation, now=now, state="renewing", **values):
         return False
     return put_job(session, tool_session_id, kind="renew", now=now)
@@ -111,7 +111,7 @@ def renew_all(session: Session, tool_account_id: uuid.UUID, *, now: datetime) ->
             ToolSession.tool_account_id == tool_account_id, ToolSession.state == "live", ToolSession.ended_at.is_(None)
         )
     ).all()
-    return sum(_renew(session, row.id, row.generation, now=now) for row in rows)
+    return sum(renew_one(session, row.id, generation=row.generation, now=now) for row in rows)
 
 
 def resolved(session: Session, tool_account_id: uuid.UUID, *, now: datetime) -> int:
@@ -167,6 +167,15 @@ def put_job(session: Session, tool_session_id: uuid.UUID, *, kind: str, now: dat
     return run(session, statement.on_conflict_do_nothing().returning(LoginJob.id)).first() is not None
 
 
+def put_job_if_ending(session: Session, tool_session_id: uuid.UUID, *, now: datetime) -> None:
+    """A session that is ending and has no open job gets its logout."""
+    state = session.scalar(
+        select(ToolSession.state).where(ToolSession.id == tool_session_id, ToolSession.ended_at.is_(None))
+    )
+    if state == "ending":
+        put_job(session, tool_session_id, kind="logout", now=now)
+
+
 #: what ends with a session: the wraps of its data keys lie in these records, so nothing opens the jar afterwards
 SHREDDED: Final[dict[str, Any]] = {"jar_sealed": None, "scan_sealed": None, "device_sealed": None}
 
@@ -174,13 +183,8 @@ SHREDDED: Final[dict[str, Any]] = {"jar_sealed": None, "scan_sealed": None, "dev
 def somebody_inside(now: datetime) -> ColumnElement[bool]:
     """A gateway session that hangs on this tool session, live with everything above it. A condition on `ToolSession`."""
     return exists(
-        select(GatewaySession.id)
-        .join(AppSession, AppSession.id == GatewaySession.app_session_id)
-        .where(
-            GatewaySession.tool_session_id == ToolSession.id, GatewaySession.ended_at.is_(None), GatewaySession.ends_at > now,
-            GatewaySession.idle_until > now, *app_session_alive(now),
-        )
-    ).correlate(ToolSession)  # fmt: skip
+        select(GatewaySession.id).where(GatewaySession.tool_session_id == ToolSession.id, *gateway_sessions.alive(now))
+    ).correlate(ToolSession)
 
 
 def move(

@@ -38,7 +38,7 @@ MISSING = "ページが見つかりません。URLが変わったか、見る権
 
 def ground(settings: Settings, *, now: datetime) -> Ground:
     """What this installation adds to the rules of recipes: today, loopback (WB-20), our own names."""
-    own = (urlsplit(settings.issuer).hostname or "",)
+    own = tuple(filter(None, (urlsplit(settings.issuer).hostname, settings.gateway_at.partition(":")[0])))
     return Ground(today=now.date(), loopback=settings.issuer_is_loopback, own_domains=own)
 
 

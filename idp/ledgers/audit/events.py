@@ -76,6 +76,12 @@ class Tag(StrEnum):
     TOOL_DEGRADED = "tool:account:degraded"
     TOOL_RESOLVED = "tool:account:resolved"
     CERTIFICATION_WITHDRAWN = "tool:certification:withdrawn"
+    CERTIFICATION_RUN = "tool:certification:run"
+    TOOL_LOGIN = "tool:login:ended"
+    TOOL_SESSION_ENDED = "tool:session:ended"
+    USE_TICKET_REFUSED = "tool:use_ticket:refused"
+    ROTATION_PLANNED = "tool:rotation:planned"
+    ROTATION_MOVED = "tool:rotation:moved"
 
     REVOKED = "revocation:revocation:executed"
     REVOCATION_BOOKED = "revocation:revocation:booked"

@@ -99,7 +99,9 @@ def _pack(session: Session, receipt: Receipt, found: dict[str, Any], manifest: d
     lines = [_shown(line, called) for line in found["lines"]]
     order = {"IMPOSSIBLE": 0, "UNCONFIRMED": 1, "MANUAL": 2, "RESIDUAL": 3}
     not_cut = [
-        line for fact, line in zip(found["lines"], lines, strict=True) if fact["open"] or line["contract"] not in labels.GONE
+        line
+        for fact, line in zip(found["lines"], lines, strict=True)
+        if fact["open"] or line["contract"] not in labels.GONE
     ]
     return {
         "not_cut": sorted(not_cut, key=lambda line: (order.get(line["contract"], 4), line["position"])),

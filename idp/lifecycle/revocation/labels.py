@@ -45,7 +45,9 @@ KIND = {
     "APPLICATION_LOGIN": Word(
         "アプリの中のログイン(知らせる方法なし)", "login inside the application (no way to tell it)"
     ),
-    "GATEWAY_SESSION": Word("ツールの画面(Sekishoのサーバーを通した利用)", "screens of the tool (through the gateway of Sekisho)"),
+    "GATEWAY_SESSION": Word(
+        "ツールの画面(Sekishoのサーバーを通した利用)", "screens of the tool (through the gateway of Sekisho)"
+    ),
     "TOOL_SESSION": Word("ツールの中の、この人だけのログイン", "login inside the tool that is this person's alone"),
     "TOOL_PASSWORD": Word("ツールのパスワード", "password of the tool"),
 }
