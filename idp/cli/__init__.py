@@ -20,6 +20,7 @@ from idp.cli import (
     server,
     siem,
     staff,
+    tool_accounts,  # noqa: F401 - it adds commands to `tool`
     tools,
     vault,
 )
