@@ -25,11 +25,14 @@ from idp.core.db import reading, retrying, transaction
 from idp.core.errors import SekishoError
 from idp.domain.applications import sp_metadata
 from idp.domain.authn import throttle
+from idp.domain.gateway import processes
 from idp.domain.sessions import live
 from idp.domain.tokens import seen
 from idp.edges.oidc.backchannel import OidcLogoutCutter
 from idp.edges.saml import refresh
 from idp.edges.saml.cutter import SamlLogoutCutter
+from idp.edges.tools.cutters import ToolPasswordCutter, ToolSessionCutter
+from idp.edges.tools.sweeping import SweepCutter
 from idp.ledgers.audit import anchors
 from idp.ledgers.audit import log as audit
 from idp.ledgers.outbox import queue
@@ -79,6 +82,9 @@ class Worker:
         self._cutters: dict[str, Cutter] = {
             CutKind.OIDC_LOGOUT.value: OidcLogoutCutter(self._services),
             CutKind.SAML_LOGOUT.value: SamlLogoutCutter(self._services),
+            CutKind.GATEWAY_SESSION.value: SweepCutter(),
+            CutKind.TOOL_SESSION.value: ToolSessionCutter(),
+            CutKind.TOOL_PASSWORD.value: ToolPasswordCutter(self._services.settings),
         }
         self._stopping = False
         self._busy: Counter[str] = Counter()
@@ -329,6 +335,7 @@ class Worker:
                 throttle.sweep(session, now=now)
                 live.sweep_requests(session, now=now)
                 seen.sweep(session, now=now)
+                processes.forget_old(session, now=now)
             due.run(give_up_after=settings.give_up_after, now=now)
             with transaction(reserved=True) as session:
                 stream.put(session, settings=settings, now=now)

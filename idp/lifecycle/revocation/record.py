@@ -28,6 +28,8 @@ from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
 from idp.lifecycle.revocation.words import CutState, Grade
 
 OPEN = (CutState.WAITING.value, CutState.LEASED.value)
+#: outcomes that close a line, and how good its evidence then is
+CLOSES = {"verified": Grade.VERIFIED, "acknowledged": Grade.ACKNOWLEDGED}
 
 
 #: app sessions that one delivery names: those that ended last; the token without `sid` reaches the others
@@ -54,9 +56,16 @@ def cut_order(session: Session, order: Order, *, now: datetime) -> CutOrder:
     sids = session.scalars(query.order_by(AppSession.ended_at.desc(), AppSession.id.desc()).limit(MOST_SIDS)).all()
     again = select(AppSession.id).where(*there, AppSession.ended_at.is_(None) | ~over).limit(1)
     whole = bool(order.detail.get("whole_subject")) and session.scalar(again) is None
+    t0 = order.detail.get("t0")
     return CutOrder(
-        order.id, application_id, account_id, tuple(sids[order.detail.get("told", 0) :]), whole, order.tries, now
-    )
+        order.id, application_id, account_id, tuple(sids[order.detail.get("told", 0) :]), whole, order.tries, now,
+        target=order.detail.get("target", ""), revocation_id=_uuid(order.detail.get("revocation_id")),
+        t0=datetime.fromisoformat(t0) if t0 else None, memory=order.detail.get("memory", {}),
+    )  # fmt: skip
+
+
+def _uuid(text: str | None) -> uuid.UUID | None:
+    return uuid.UUID(text) if text else None
 
 
 def leased(session: Session, cut_id: uuid.UUID) -> None:
@@ -88,14 +97,17 @@ def finished(session: Session, order: Order, outcome: Outcome, *, now: datetime)
 def finished_all(session: Session, results: Sequence[tuple[Order, Outcome]], *, now: datetime) -> list[bool]:
     """Write the outcomes of attempts. Those of cuts belong to one revocation: its facts are read once for all of them.
 
-    An answer is *acknowledged*, never *cut*: the peer said yes, and nobody here can look inside it (LO-07, RV-24).
+    An answer is *acknowledged*, never *cut*: the peer said yes, and nobody here can look inside it (LO-07, RV-24). *Verified* is
+    said by a cutter that saw access refused.
     """
     kept, lines = [], []
     for order, outcome in results:
         kept.append(_settled(session, order, outcome, now=now))
         if not kept[-1]:
             continue
-        if order.topic == "cut" and order.ref is not None:
+        if outcome.result == "later" and now < order.give_up_at:
+            _wait_on(session, order)
+        elif order.topic == "cut" and order.ref is not None:
             lines.append(_write_cut(session, order.ref, order, outcome, now=now))
         elif outcome.result != "retry" or now >= order.give_up_at:
             heard, account_id = outcome.result == "acknowledged", uuid.UUID(order.detail["account_id"])
@@ -109,17 +121,25 @@ def finished_all(session: Session, results: Sequence[tuple[Order, Outcome]], *, 
     return kept
 
 
+def _wait_on(session: Session, order: Order) -> None:
+    """Nothing happened that a receipt should say: the line waits on, without evidence and without a row in the log."""
+    change(session, update(Cut).where(Cut.id == order.ref, Cut.state.in_(OPEN)).values(state=CutState.WAITING.value))
+
+
 def _settled(session: Session, order: Order, outcome: Outcome, *, now: datetime) -> bool:
     """The delivery's own row. False: the lease was lost."""
     match outcome.result:
-        case "acknowledged":
-            return queue.done(session, order, outcome="acknowledged", now=now)
-        case "retry" if now < order.give_up_at:
-            at = queue.next_try_at(order, now=now, retry_after_s=outcome.retry_after_s)
+        case "verified" | "acknowledged":
+            return queue.done(session, order, outcome=outcome.result, now=now)
+        case "later" | "retry" if now < order.give_up_at:
+            at = outcome.again_at or queue.next_try_at(order, now=now, retry_after_s=outcome.retry_after_s)
             told = order.detail.get("told", 0) + outcome.told
-            return queue.retry_later(session, order, at=at, outcome=outcome.error or "retry", told=told)
+            return queue.retry_later(
+                session, order, at=min(at, order.give_up_at), outcome=outcome.error or outcome.result, told=told,
+                memory=outcome.memory,
+            )  # fmt: skip
         case _:
-            why = "gave_up" if outcome.result == "retry" else "refused"
+            why = "refused" if outcome.result == "refused" else "gave_up"
             return queue.done(session, order, outcome=why, now=now)
 
 
@@ -130,8 +150,8 @@ def _write_cut(session: Session, cut_id: uuid.UUID, order: Order, outcome: Outco
     values: dict[str, Any] = {"last_error": outcome.error}
     grade: Grade | None = None
     tag, result = Tag.CUT_ATTEMPTED, "refused"
-    if outcome.result == "acknowledged":
-        grade, tag, result = Grade.ACKNOWLEDGED, Tag.CUT_CLOSED, "ok"
+    if outcome.result in CLOSES:
+        grade, tag, result = CLOSES[outcome.result], Tag.CUT_CLOSED, "ok"
         values |= {
             "state": CutState.DONE.value,
             "grade": grade.value,
@@ -148,7 +168,7 @@ def _write_cut(session: Session, cut_id: uuid.UUID, order: Order, outcome: Outco
     _evidence(session, cut_id, kind=f"attempt_{outcome.result}", grade=grade, detail=facts, now=now)
     if not went:
         # the line was closed before this answer came: what it says is kept, and a sealed receipt opens again (RV-07)
-        tag, result = Tag.CUT_ATTEMPTED, "ok" if outcome.result == "acknowledged" else "refused"
+        tag, result = Tag.CUT_ATTEMPTED, "ok" if outcome.result in CLOSES else "refused"
     return _Line(cut_id, tag, result, late=not went, detail={"error": outcome.error, "attempt": order.tries})
 
 
