@@ -39,7 +39,7 @@ def installed(name: str) -> Path:
             uv = run.find_uv()
             run.run_uv([uv, "venv", "--quiet", "--clear", "--no-project", str(place)])
             python = str(place / "bin" / "python")
-            sync = [uv, "pip", "sync", "--quiet", "--compile-bytecode", "--require-hashes"]
+            sync = [uv, "pip", "sync", "--quiet", "--compile-bytecode", "--require-hashes", "--build-constraints", str(FOLDER / "build.lock")]  # fmt: skip
             run.run_uv([*sync, "--python", python, str(lock)])
             (place / "complete").touch()
     return place
