@@ -342,7 +342,7 @@ async def test_VA_55_the_tools_login_page_is_never_served_and_logout_ends_only_t
         assert (await device.post("/login", data=b"x")).status == 403
         left = await device.get("/logout")
         assert (left.status, left.header("Location")) == (303, f"{IDP}/tools")
-        assert stage.house.sessions["gs-1"].ended == "signed_out"
+        assert stage.house.ended("gs-1") == "signed_out"
         assert "GET /logout" not in stage.site.paths(), "the shared login of the tool lives on"
         assert (await colleague.get("/home")).status == 200
 
