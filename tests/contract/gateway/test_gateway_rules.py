@@ -34,7 +34,9 @@ async def test_VA_41_a_whole_day_at_the_tool_and_no_secret_on_the_device() -> No
             await socket.send_str("leak")
             message = await socket.receive()
             device.seen += str(message.data).encode()
-        assert hits(bytes(device.seen), {"password": PASSWORD, "session": session, "a cookie set later": "v" * 20}) == []
+        assert (
+            hits(bytes(device.seen), {"password": PASSWORD, "session": session, "a cookie set later": "v" * 20}) == []
+        )
         assert device.cookies[CSRF] == token, "the one exception, on the recipe's list"
         assert SESSION not in device.cookies
         await until(lambda: len(stage.house.alarms) == 5)

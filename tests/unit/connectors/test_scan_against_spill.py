@@ -7,7 +7,12 @@ import pytest
 from connectors.scanset import Patterns, build, literals
 from tests.fakes.spill import dresses, hits
 
-SECRETS = ["P&ssw0rd/髙<1>x", "plain-password-2026", "'\"\\ <>&%+=?/ \u3042", "adHulaH7nyfqBdX+9IOdnNBVynHlG0krY79rXI5Ky1Y"]
+SECRETS = [
+    "P&ssw0rd/髙<1>x",
+    "plain-password-2026",
+    "'\"\\ <>&%+=?/ \u3042",
+    "adHulaH7nyfqBdX+9IOdnNBVynHlG0krY79rXI5Ky1Y",
+]
 
 
 @pytest.mark.parametrize("secret", SECRETS)
