@@ -23,6 +23,7 @@ from connectors.recipes.hosts import is_loopback
 CONNECT_S: Final = 5.0
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Lookup = Callable[[str, int], Awaitable[list[str]]]
+Client = aiohttp.ClientSession
 
 _METADATA: Final = frozenset(
     ipaddress.ip_address(a) for a in ("169.254.169.254", "100.100.100.200", "168.63.129.16", "fd00:ec2::254")

@@ -32,6 +32,8 @@ from idp.edges.saml import bp as saml_bp
 from idp.edges.saml import documents as saml_documents  # noqa: F401 - they register their views
 from idp.edges.saml import frontchannel, slo, sso  # noqa: F401
 from idp.edges.saml import metadata as saml_metadata
+from idp.edges.tools import bp as tools_bp
+from idp.edges.tools import routes as tool_routes  # noqa: F401 - they register their views
 from idp.edges.web import (
     apps,
     audit,
@@ -45,6 +47,8 @@ from idp.edges.web import (
     security,
     setup,
     store,
+    tools,
+    vault,
 )
 from idp.services import SERVE_OPENS, build_services
 from vault import KeyClass
@@ -126,8 +130,9 @@ def create_app(
     csrf = CSRFProtect(app)
     app.register_blueprint(oidc_bp)
     app.register_blueprint(saml_bp)
+    app.register_blueprint(tools_bp)
     for edge in (
-        login, portal, security, store, hq, apps, saml_apps, receipts, audit, oversight, setup, health,
+        login, portal, security, store, hq, apps, saml_apps, tools, vault, receipts, audit, oversight, setup, health,
     ):  # fmt: skip
         app.register_blueprint(edge.bp)
     for endpoint in browser.CSRF_EXEMPT:
@@ -137,7 +142,7 @@ def create_app(
 
     app.extensions["sekisho-origins"] = origins.registered
     app.extensions[saml_apps.READER] = saml_metadata.read
-    app.wsgi_app = crowd.Crowd(app.wsgi_app, max(2, settings.web_threads // 4))  # type: ignore[method-assign]
+    app.wsgi_app = crowd.Crowd(app.wsgi_app, places=2 * settings.hash_slots, queue=settings.web_threads // 2)  # type: ignore[method-assign]
     app.wsgi_app = documents.Documents(app, app.wsgi_app, services)  # type: ignore[method-assign]
     if settings.proxies:
         hops = settings.proxies

@@ -7,12 +7,13 @@ import logging
 import stat
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 
 from sqlalchemy import make_url
 from sqlalchemy.orm import Session
 
-from idp.core import clock, ids, logkey
+from idp.core import clock, ids, logkey, ticketkey
 from idp.core.db import transaction
 from idp.core.keys import Signer
 from idp.core.keystore import SqlKeyStore
@@ -50,6 +51,11 @@ class Services:
         """Makes and reads refresh tokens."""
         return RefreshTokens(self.signer.secret("refresh"))
 
+    @cached_property
+    def ticket_key(self) -> bytes:
+        """Signs and checks use-tickets (VA-30). The first use commits an audit row: before any transaction."""
+        return ticket_key(self.vault)
+
     def log_key(self) -> LogKey:
         """The key that signs the audit log; made when there is none. Opening it commits an audit row (VA-32)."""
         found = logkey.load(self.vault, record_open)
@@ -73,9 +79,12 @@ class Services:
         )
 
 
-#: what each kind of process may open (VA-30): the worker signs logout tokens and never sees a TOTP seed
-SERVE_OPENS = frozenset({KeyClass.ACCOUNT, KeyClass.SIGNING})
-WORKER_OPENS = frozenset({KeyClass.SIGNING})
+#: what each kind of process may open (VA-30): the worker signs logout tokens and never sees a TOTP seed; the engine opens
+#: passwords of tools and jars and no key of ours but that of use-tickets; the gateway opens jars, and parses hostile pages
+SERVE_OPENS = frozenset({KeyClass.ACCOUNT, KeyClass.SIGNING, KeyClass.TICKET})
+WORKER_OPENS = frozenset({KeyClass.SIGNING, KeyClass.TICKET})
+GATEWAY_OPENS = frozenset({KeyClass.SESSION})
+ENGINE_OPENS = frozenset({KeyClass.CREDENTIAL, KeyClass.SESSION, KeyClass.TICKET})
 
 
 def build_services(
@@ -85,14 +94,7 @@ def build_services(
 
     Raises RefusedToStart for a root key or pepper that cannot be used.
     """
-    try:
-        keyring = Keyring(
-            SqlKeyStore(clock.now), root_provider(settings), clock=clock.now, new_id=ids.new_id, alarm=_alarm_wraps
-        )
-        keyring.check_roots()  # a wrong root key is found before any write (VA-22)
-    except VaultError as error:
-        raise RefusedToStart(f"root key: {error}") from error
-    vault = Vault(keyring, opens=opens)
+    vault = build_vault(settings, opens=opens)
     return Services(
         settings=settings,
         vault=vault,
@@ -101,6 +103,36 @@ def build_services(
         hasher=build_hasher(settings),
         outbound=outbound or HttpOutbound(Rules.from_settings(settings)),
     )
+
+
+def build_vault(settings: Settings, *, opens: frozenset[KeyClass]) -> Vault:
+    """The vault of one process. Needs an application context. Raises RefusedToStart for a root key that cannot be used."""
+    return Vault(build_keyring(settings), opens=opens)
+
+
+def build_keyring(settings: Settings, store: SqlKeyStore | None = None) -> Keyring:
+    """The company keys of one process. store: of a command that writes the log beside each key. Raises RefusedToStart."""
+    try:
+        keyring = Keyring(
+            store or SqlKeyStore(clock.now), root_provider(settings), clock=clock.now, new_id=ids.new_id, alarm=_alarm_wraps
+        )  # fmt: skip
+        keyring.check_roots()  # a wrong root key is found before any write (VA-22)
+    except VaultError as error:
+        raise RefusedToStart(f"root key: {error}") from error
+    return keyring
+
+
+def ticket_key(vault: Vault) -> bytes:
+    """The key of use-tickets; opening it commits an audit row (VA-32), so never inside a transaction. Raises RefusedToStart."""
+    try:
+        found = ticketkey.load(vault, record_open)
+    except VaultError as error:
+        raise RefusedToStart(f"key of use-tickets: {error}") from error
+    if found is None:
+        raise RefusedToStart(
+            "There is no key of use-tickets: run `sekisho init` again, it makes what is missing (VA-30)."
+        )
+    return found
 
 
 def root_provider(settings: Settings) -> RootKeyProvider:

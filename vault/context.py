@@ -23,6 +23,7 @@ class KeyClass(StrEnum):
     ACCOUNT = "account"  # TOTP seeds of our own accounts: serve
     OUTBOUND = "outbound"  # client credentials with which we call a peer: worker
     SIGNING = "signing"  # our own OIDC, SAML and log keys: serve and worker
+    TICKET = "ticket"  # the key of use-tickets: serve, worker and engine
 
 
 class Purpose(StrEnum):
@@ -36,6 +37,7 @@ class Purpose(StrEnum):
     SIGNING_KEY = "signing_key"
     REFRESH_KEY = "refresh_key"
     LOG_KEY = "log_key"
+    USE_TICKET_KEY = "use_ticket_key"
 
     @property
     def key_class(self) -> KeyClass:
@@ -52,10 +54,11 @@ _CLASS_OF: Final[Mapping[Purpose, KeyClass]] = {
     Purpose.SIGNING_KEY: KeyClass.SIGNING,
     Purpose.REFRESH_KEY: KeyClass.SIGNING,
     Purpose.LOG_KEY: KeyClass.SIGNING,
+    Purpose.USE_TICKET_KEY: KeyClass.TICKET,
 }
 
 #: What these classes protect belongs to a company and to no store or tool of it.
-_WITHOUT_STORE_AND_TOOL: Final = frozenset({KeyClass.ACCOUNT, KeyClass.OUTBOUND, KeyClass.SIGNING})
+_WITHOUT_STORE_AND_TOOL: Final = frozenset({KeyClass.ACCOUNT, KeyClass.OUTBOUND, KeyClass.SIGNING, KeyClass.TICKET})
 
 _LONGEST_PART: Final = 0xFFFF
 
@@ -66,7 +69,7 @@ class Context:
 
     company, store, tool, record: ids as text, compared byte for byte (no normalisation: two spellings are two
     places). version: 1 or more. field: empty for the record as a whole and its data key, else the field's name.
-    Only store and tool may be empty besides, and only in the classes account, outbound and signing.
+    Only store and tool may be empty besides, and only in the classes account, outbound, signing and ticket.
     Raises ValueError (TypeError for another type of purpose) for a context that names no place or could name two.
     """
 

@@ -12,6 +12,8 @@ from idp.cli import (
     companies,
     database,
     demo,
+    engine,
+    gateway,
     keys,
     receipts,
     revoke,
@@ -20,7 +22,10 @@ from idp.cli import (
     server,
     siem,
     staff,
+    tool_accounts,  # noqa: F401 - it adds commands to `tool`
+    tool_engine,  # noqa: F401 - and so does this one
     tools,
+    vault,
 )
 from idp.core.errors import SekishoError
 from idp.core.settings import RefusedToStart
@@ -33,8 +38,9 @@ def cli() -> None:
 
 
 for command in (
-    database.init, database.database, database.doctor, demo.demo, server.serve, server.worker, companies.company, companies.region,
+    database.init, database.database, database.doctor, demo.demo, server.serve, server.worker, gateway.gateway, engine.engine, companies.company, companies.region,
     companies.store, staff.staff, apps.app, revoke.revoke, receipts.receipt, keys.keys, saml.saml, siem.siem, audit.audit, tools.tool,
+    vault.vault,
 ):  # fmt: skip
     cli.add_command(command)
 apps.app.add_command(saml_add.add_saml)

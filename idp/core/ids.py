@@ -53,6 +53,11 @@ def new_typed_code() -> str:
     return "".join(secrets.choice(TYPED_ALPHABET) for _ in range(26))
 
 
+def below(limit: int) -> int:
+    """A uniform random number from 0 to `limit` - 1, for passwords that a machine makes (VA-42)."""
+    return secrets.randbelow(limit)
+
+
 def fold_typed_code(text: str) -> str:
     """Undo what people and input methods do to a typed code: full-width forms, lower case, spaces, hyphens, O for 0."""
     folded = unicodedata.normalize("NFKC", text).upper()

@@ -21,12 +21,12 @@ from joserfc.jwk import ECKey, RSAKey
 from joserfc.jws import extract_compact
 from sqlalchemy import select, update
 
-from idp.core import ids, logkey
+from idp.core import ids, logkey, ticketkey
 from idp.core.db import change, reading, transaction
-from idp.core.keystore import PLATFORM, SigningKey
+from idp.core.keystore import SigningKey, key_context
 from idp.core.saml_keys import PURPOSE as SAML
 from idp.core.saml_keys import make_saml_key
-from vault import Context, OpenEvent, Purpose, Sealed, Secret, Vault
+from vault import OpenEvent, Sealed, Secret, Vault
 
 RSA_BITS = 3072
 #: how long a process may sign with keys it has read; a withdrawn one is refused at once by the live check of userinfo
@@ -107,7 +107,7 @@ class Signer:
                     SigningKey.purpose == purpose, SigningKey.withdrawn_at.is_(None)
                 )
             ).one()
-        opened = self._open(row.id, row.sealed, Purpose.REFRESH_KEY).reveal_bytes()
+        opened = self._open(row.id, row.sealed, purpose).reveal_bytes()
         with self._lock:
             self._secrets[purpose] = opened
         return opened
@@ -146,15 +146,15 @@ class Signer:
         """The parsed private key; parsed once per process, because parsing costs more than signing."""
         found = self._opened.get(row.kid)
         if found is None:
-            pem = self._open(row.id, row.sealed, Purpose.SIGNING_KEY).reveal_bytes()
+            pem = self._open(row.id, row.sealed, "jwt").reveal_bytes()
             found = (ECKey if row.alg == "ES256" else RSAKey).import_key(
                 pem, {"kid": row.kid, "use": "sig", "alg": row.alg}
             )
             self._opened[row.kid] = found
         return found
 
-    def _open(self, row_id: uuid.UUID, sealed: bytes, purpose: Purpose) -> Secret:
-        fields = self._vault.open(Sealed.from_bytes(sealed), _context(row_id, purpose), record=self._audit)
+    def _open(self, row_id: uuid.UUID, sealed: bytes, purpose: str) -> Secret:
+        fields = self._vault.open(Sealed.from_bytes(sealed), key_context(row_id, purpose), record=self._audit)
         return fields["key"]
 
 
@@ -165,10 +165,6 @@ def _public(row: SigningKey) -> ECKey | RSAKey:
 
 def _header(token: str) -> dict[str, Any]:
     return dict(extract_compact(token.encode()).headers())
-
-
-def _context(row_id: uuid.UUID, purpose: Purpose) -> Context:
-    return Context(company=PLATFORM, record=str(row_id), version=1, purpose=purpose)
 
 
 @dataclass(frozen=True)
@@ -185,7 +181,7 @@ def make_jwt_key(vault: Vault, alg: str, *, not_before: datetime, now: datetime)
     row_id = ids.new_id(now)
     key: ECKey | RSAKey = ECKey.generate_key("P-256") if alg == "ES256" else RSAKey.generate_key(RSA_BITS)
     kid = f"{alg.lower()}-{now:%Y%m%d}-{ids.new_secret()[:8]}"
-    sealed = vault.seal({"key": Secret(key.as_pem(private=True))}, _context(row_id, Purpose.SIGNING_KEY))
+    sealed = vault.seal({"key": Secret(key.as_pem(private=True))}, key_context(row_id, "jwt"))
     with transaction() as session:
         session.add(
             SigningKey(
@@ -245,7 +241,7 @@ def make_first_keys(vault: Vault, *, now: datetime) -> list[Made]:
         if (purpose, "HS256") in have:
             continue
         row_id = ids.new_id(now)
-        sealed = vault.seal({"key": Secret(ids.new_bytes(32))}, _context(row_id, Purpose.REFRESH_KEY))
+        sealed = vault.seal({"key": Secret(ids.new_bytes(32))}, key_context(row_id, purpose))
         with transaction() as session:
             session.add(
                 SigningKey(
@@ -253,6 +249,8 @@ def make_first_keys(vault: Vault, *, now: datetime) -> list[Made]:
                     sealed=sealed.to_bytes(), not_before=now,
                 )
             )  # fmt: skip
+    if (ticketkey.PURPOSE, "HS256") not in have:
+        ticketkey.make(vault, now=now)
     if (logkey.PURPOSE, "Ed25519") not in have:
         logkey.make(vault, now=now)
     if (SAML, "RS256") not in have:

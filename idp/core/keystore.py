@@ -12,13 +12,23 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Index, LargeBinary, String, select, update
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from idp.core.db import Base, change, insert_into, reading, transaction
-from vault import CompanyKey, KeyClass, KeyState, RootCheck
+from idp.core.db import Base, change, claim, insert_into, reading, transaction
+from vault import CACHE_LIFETIME, CompanyKey, Context, KeyClass, KeyState, Purpose, RootCheck
 
 #: the `company` of contexts that belong to the installation itself
 PLATFORM = "platform"
+#: `signing_key.purpose` → what the vault calls it
+PURPOSES = {
+    "jwt": Purpose.SIGNING_KEY, "saml": Purpose.SIGNING_KEY, "refresh": Purpose.REFRESH_KEY, "web": Purpose.REFRESH_KEY,
+    "log": Purpose.LOG_KEY, "use_ticket": Purpose.USE_TICKET_KEY,
+}  # fmt: skip
+
+
+def key_context(row_id: uuid.UUID, purpose: str) -> Context:
+    """The place of one of our own keys. purpose: of its row in `signing_key`."""
+    return Context(company=PLATFORM, record=str(row_id), version=1, purpose=PURPOSES[purpose])
 
 
 class CompanyKeyRow(Base):
@@ -35,6 +45,8 @@ class CompanyKeyRow(Base):
     check_value: Mapped[bytes] = mapped_column(LargeBinary)
     wraps: Mapped[int] = mapped_column(BigInteger, default=0)
     state: Mapped[str] = mapped_column(String(16))
+    #: of a retiring key: when it began to retire, or when the last record was moved away from it
+    moved_at: Mapped[datetime | None]
 
 
 class SigningKey(Base):
@@ -80,29 +92,34 @@ class SqlKeyStore:
     def add(self, key: CompanyKey) -> bool:
         """See `vault.KeyStore`."""
         with transaction() as session:
-            row = {
-                "id": key.id, "created_at": self._clock(), "company": key.company, "key_class": key.key_class.value,
-                "version": key.version, "root_key_id": key.root_key_id, "wrapped": key.wrapped,
-                "check_value": key.check_value, "wraps": key.wraps, "state": KeyState.ACTIVE.value,
-            }  # fmt: skip
-            statement = insert_into(session, CompanyKeyRow).values(row)
-            added = session.execute(
-                statement.on_conflict_do_nothing(index_elements=["company", "key_class", "version"]).returning(
-                    CompanyKeyRow.id
-                )
-            ).one_or_none()
-            if added is None:
-                return False
-            change(
-                session,
-                update(CompanyKeyRow)
-                .where(
-                    CompanyKeyRow.company == key.company, CompanyKeyRow.key_class == key.key_class.value,
-                    CompanyKeyRow.id != key.id, CompanyKeyRow.state == KeyState.ACTIVE.value,
-                )
-                .values(state=KeyState.RETIRING.value),
-            )  # fmt: skip
-            return True
+            return self.insert(session, key)
+
+    def insert(self, session: Session, key: CompanyKey) -> bool:
+        """`add` inside a transaction of the caller's, for whoever writes the log beside it."""
+        now = self._clock()
+        row = {
+            "id": key.id, "created_at": now, "company": key.company, "key_class": key.key_class.value,
+            "version": key.version, "root_key_id": key.root_key_id, "wrapped": key.wrapped,
+            "check_value": key.check_value, "wraps": key.wraps, "state": KeyState.ACTIVE.value,
+        }  # fmt: skip
+        statement = insert_into(session, CompanyKeyRow).values(row)
+        added = session.execute(
+            statement.on_conflict_do_nothing(index_elements=["company", "key_class", "version"]).returning(
+                CompanyKeyRow.id
+            )
+        ).one_or_none()
+        if added is None:
+            return False
+        change(
+            session,
+            update(CompanyKeyRow)
+            .where(
+                CompanyKeyRow.company == key.company, CompanyKeyRow.key_class == key.key_class.value,
+                CompanyKeyRow.id != key.id, CompanyKeyRow.state == KeyState.ACTIVE.value,
+            )
+            .values(state=KeyState.RETIRING.value, moved_at=now),
+        )  # fmt: skip
+        return True
 
     def reserve_wraps(self, key_id: uuid.UUID, count: int) -> int:
         """See `vault.KeyStore`."""
@@ -132,17 +149,17 @@ class SqlKeyStore:
     def replace_wrap(self, key: CompanyKey, *, seen_root_key_id: str) -> bool:
         """See `vault.KeyStore`."""
         with transaction() as session:
-            statement = update(CompanyKeyRow).where(
-                CompanyKeyRow.id == key.id,
-                CompanyKeyRow.root_key_id == seen_root_key_id,
-                CompanyKeyRow.state != KeyState.SHREDDED.value,
-            )
-            return bool(
-                change(
-                    session,
-                    statement.values(root_key_id=key.root_key_id, wrapped=key.wrapped, check_value=key.check_value),
-                )
-            )
+            return self.rewrap(session, key, seen_root_key_id=seen_root_key_id)
+
+    def rewrap(self, session: Session, key: CompanyKey, *, seen_root_key_id: str) -> bool:
+        """`replace_wrap` inside a transaction of the caller's."""
+        statement = update(CompanyKeyRow).where(
+            CompanyKeyRow.id == key.id,
+            CompanyKeyRow.root_key_id == seen_root_key_id,
+            CompanyKeyRow.state != KeyState.SHREDDED.value,
+        )
+        values = {"root_key_id": key.root_key_id, "wrapped": key.wrapped, "check_value": key.check_value}
+        return bool(change(session, statement.values(**values)))
 
     def root_checks(self) -> Iterable[RootCheck]:
         """See `vault.KeyStore`."""
@@ -153,6 +170,23 @@ class SqlKeyStore:
                 .distinct()
             ).all()
         return [RootCheck(key_class=KeyClass(r[0]), root_key_id=r[1], check_value=r[2]) for r in rows]
+
+
+def switch_off(session: Session, key_id: uuid.UUID, *, now: datetime) -> bool:
+    """Destroy the wrap of a retiring company key; the caller has counted in this transaction that nothing is under it.
+
+    False until one CACHE_LIFETIME after the last record left it: a seal that began under it may be stored later, and a reader
+    may hold a record as it was before.
+    """
+    return claim(
+        session,
+        update(CompanyKeyRow)
+        .where(
+            CompanyKeyRow.id == key_id, CompanyKeyRow.state == KeyState.RETIRING.value,
+            CompanyKeyRow.moved_at <= now - CACHE_LIFETIME,
+        )
+        .values(state=KeyState.SHREDDED.value, wrapped=b""),
+    )  # fmt: skip
 
 
 def _key(row: CompanyKeyRow) -> CompanyKey:

@@ -16,8 +16,8 @@ from sqlalchemy import select
 
 from idp.core import ids
 from idp.core.db import reading, transaction
-from idp.core.keystore import PLATFORM, SigningKey
-from vault import Context, OpenEvent, Purpose, Sealed, Secret, Vault
+from idp.core.keystore import SigningKey, key_context
+from vault import OpenEvent, Sealed, Secret, Vault
 
 PURPOSE = "log"
 
@@ -48,7 +48,7 @@ def make(vault: Vault, *, now: datetime) -> str:
     """Make and store a key; it is the newest from now on. Returns its id."""
     row_id, kid = ids.new_id(now), f"log-{now:%Y%m%d}-{ids.new_secret()[:8]}"
     key = OKPKey.generate_key("Ed25519")
-    sealed = vault.seal({"key": Secret(key.as_pem(private=True))}, _context(row_id))
+    sealed = vault.seal({"key": Secret(key.as_pem(private=True))}, key_context(row_id, PURPOSE))
     with transaction() as session:
         session.add(
             SigningKey(
@@ -72,7 +72,9 @@ def load(vault: Vault, audit: Callable[[OpenEvent], object]) -> LogKey | None:
         return None
 
     def private() -> Callable[[bytes], bytes]:
-        pem = vault.open(Sealed.from_bytes(row.sealed), _context(row.id), record=audit)["key"].reveal_bytes()
+        pem = vault.open(Sealed.from_bytes(row.sealed), key_context(row.id, PURPOSE), record=audit)[
+            "key"
+        ].reveal_bytes()
         opened: Any = OKPKey.import_key(pem).get_op_key("sign")
         sign: Callable[[bytes], bytes] = opened.sign
         return sign
@@ -93,7 +95,3 @@ def checker(public: bytes) -> Callable[[bytes, bytes], bool]:
         return True
 
     return check
-
-
-def _context(row_id: object) -> Context:
-    return Context(company=PLATFORM, record=str(row_id), version=1, purpose=Purpose.LOG_KEY)

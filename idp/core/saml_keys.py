@@ -22,8 +22,8 @@ from sqlalchemy import select, update
 from idp.core import ids
 from idp.core.db import change, reading, transaction
 from idp.core.errors import Unavailable
-from idp.core.keystore import PLATFORM, SigningKey
-from vault import Context, OpenEvent, Purpose, Sealed, Secret, Vault
+from idp.core.keystore import SigningKey, key_context
+from vault import OpenEvent, Sealed, Secret, Vault
 
 PURPOSE = "saml"
 RSA_BITS = 3072
@@ -99,7 +99,7 @@ class SamlKeys:
     def _private(self, row: SigningKey) -> rsa.RSAPrivateKey:
         found = self._opened.get(row.kid)
         if found is None:
-            fields = self._vault.open(Sealed.from_bytes(row.sealed), _context(str(row.id)), record=self._audit)
+            fields = self._vault.open(Sealed.from_bytes(row.sealed), key_context(row.id, PURPOSE), record=self._audit)
             loaded = serialization.load_pem_private_key(fields["key"].reveal_bytes(), None)
             if not isinstance(loaded, rsa.RSAPrivateKey):
                 raise TypeError("a SAML key is an RSA key")
@@ -109,10 +109,6 @@ class SamlKeys:
 
 def _certificate(row: SigningKey) -> str:
     return str((row.public_jwk or {})["x5c"][0])
-
-
-def _context(row_id: str) -> Context:
-    return Context(company=PLATFORM, record=row_id, version=1, purpose=Purpose.SIGNING_KEY)
 
 
 @dataclass(frozen=True)
@@ -141,7 +137,7 @@ def make_saml_key(vault: Vault, *, not_before: datetime, now: datetime) -> MadeC
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    sealed = vault.seal({"key": Secret(pem)}, _context(str(row_id)))
+    sealed = vault.seal({"key": Secret(pem)}, key_context(row_id, PURPOSE))
     with transaction() as session:
         session.add(
             SigningKey(

@@ -7,12 +7,14 @@ environments leak into process lists and crash dumps.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from publicsuffixlist import PublicSuffixList
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
@@ -44,6 +46,12 @@ class Settings(BaseSettings):
     web_threads: int = Field(default=32, ge=2, le=256)
     proxies: int = Field(default=0, ge=0, le=5, description="reverse proxies in front that set X-Forwarded-* (WB-04)")
 
+    #: the domain below which every opened tool gets an origin of its own, of another site than the issuer; with its port where
+    #: that is not the scheme's own. Empty: no gateway, except beside a loopback issuer, where it is gw.localhost
+    gateway_domain: str = ""
+    gateway_host: str = "127.0.0.1"
+    gateway_port: int = Field(default=8001, ge=1, le=65535)
+
     #: Argon2id, the OWASP minimum, never weaker (AC-03)
     argon2_memory_kib: int = Field(default=19 * 1024, ge=19 * 1024)
     argon2_time: int = Field(default=2, ge=2)
@@ -72,6 +80,12 @@ class Settings(BaseSettings):
     #: deliveries to one destination at the same time: one hung relying party delays nobody else (RE-05)
     destination_slots: int = Field(default=2, ge=1, le=16)
     delivery_give_up_s: int = Field(default=24 * 3600, ge=1)
+    #: logins and rotations that the engine does at a time; a login in a browser takes up to 100 MiB
+    engine_slots: int = Field(default=4, ge=1, le=32)
+    #: credentials that one engine may open in a minute; above it opens no more until somebody has looked (VA-32)
+    opens_per_minute: int = Field(default=60, ge=4, le=10_000)
+    #: `container`: the engine may run as root inside a container, and then starts no browser (docs/operations/engine.md)
+    engine_root: Literal["refused", "container"] = "refused"
     database_pool: int = Field(default=10, ge=2, le=200)
 
     #: the name of the audit log in its checkpoints; by default the issuer's host and `/log`. It never changes afterwards
@@ -128,6 +142,18 @@ class Settings(BaseSettings):
         return urlsplit(self.issuer).netloc
 
     @property
+    def gateway_at(self) -> str:
+        """The domain of the gateway with its port; empty when there is none, and then no tool can be opened."""
+        if self.gateway_domain:
+            return self.gateway_domain
+        return f"gw.localhost:{self.gateway_port}" if self.issuer_is_loopback else ""
+
+    @property
+    def gateway_scheme(self) -> str:
+        """https, except beside a loopback issuer (WB-20)."""
+        return "http" if self.issuer_is_loopback else "https"
+
+    @property
     def log_name(self) -> str:
         """The origin of the audit log."""
         return self.log_origin or f"{self.issuer_host}/log"
@@ -155,10 +181,18 @@ class Settings(BaseSettings):
     @classmethod
     def from_env(cls, **over: object) -> Settings:
         """Read the environment; keyword arguments win. Raises RefusedToStart with every reason at once."""
-        settings = cls.read(**over)
-        if reasons := list(settings.refusals()):
+        return cls.read(**over).checked(pepper=True)
+
+    @classmethod
+    def without_pepper(cls, **over: object) -> Settings:
+        """The same for a process that checks nobody's password (VA-30)."""
+        return cls.read(**over).checked(pepper=False)
+
+    def checked(self, *, pepper: bool) -> Settings:
+        """Itself, once nothing speaks against it. Raises RefusedToStart."""
+        if reasons := list(self.refusals(pepper=pepper)):
             raise RefusedToStart("\n".join(reasons))
-        return settings
+        return self
 
     @classmethod
     def read(cls, **over: object) -> Settings:
@@ -169,7 +203,7 @@ class Settings(BaseSettings):
             lines = [f"SEKISHO_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
             raise RefusedToStart("\n".join(lines)) from None
 
-    def refusals(self) -> list[str]:
+    def refusals(self, *, pepper: bool = True) -> list[str]:
         """Every reason not to start; empty when all is well."""
         reasons = []
         if sys.flags.optimize:
@@ -180,7 +214,7 @@ class Settings(BaseSettings):
             reasons.append("SEKISHO_ROOT_KEY is for development; in production use SEKISHO_ROOT_KEY_FILE (D10, VA-22).")
         if self.root_key_file is None and self.root_key is None:
             reasons.append("No root key: set SEKISHO_ROOT_KEY_FILE (`sekisho init` makes one).")
-        if self.pepper_file is None:
+        if pepper and self.pepper_file is None:
             reasons.append("No pepper: set SEKISHO_PEPPER_FILE (`sekisho init` makes one) (AC-04).")
         if self.root_key_file is not None and self.root_key_file == self.pepper_file:
             reasons.append("Root key and pepper are the same file; a leak of one must not be a leak of both.")
@@ -191,7 +225,7 @@ class Settings(BaseSettings):
                 reasons.append(f"SEKISHO_ANCHORS: {place} is no absolute folder, https URL or mailto: address (AU-05).")
             if place.startswith("mailto:") and not (self.smtp_host and self.smtp_from):
                 reasons.append("SEKISHO_ANCHORS names an e-mail address; set SEKISHO_SMTP_HOST and SEKISHO_SMTP_FROM.")
-        reasons += self._siem_refusals()
+        reasons += [*self._siem_refusals(), *self._gateway_refusals()]
         if os.environ.get("DEBUG", "").startswith("pw:"):
             reasons.append("DEBUG=pw:* prints what a browser types; unset it (VA-45).")
         return reasons
@@ -210,6 +244,28 @@ class Settings(BaseSettings):
             ]
         if parts.scheme == "http" and not self.issuer_is_loopback:
             return ["SEKISHO_SIEM_URL is http; the log would cross the network in clear. Use https or syslog+tls."]
+        return []
+
+    def _gateway_refusals(self) -> list[str]:
+        """A tool's page must be of another site than ours, or it could plant cookies for our host and ride on SameSite (VA-51)."""
+        if not self.gateway_domain:
+            return []
+        name, issuer = self.gateway_domain.partition(":")[0], urlsplit(self.issuer).hostname or ""
+        if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+(:\d{1,5})?", self.gateway_domain):
+            return [
+                "SEKISHO_GATEWAY_DOMAIN must be a domain in lower case such as tools.example.net, without https://."
+            ]
+        if self.issuer_is_loopback:
+            return (
+                []
+                if name.endswith(".localhost")
+                else ["SEKISHO_GATEWAY_DOMAIN: beside a loopback issuer use *.localhost."]
+            )
+        own = PublicSuffixList().privatesuffix
+        if (own(name) or name) == (own(issuer) or issuer):
+            return [
+                "SEKISHO_GATEWAY_DOMAIN is of the same site as SEKISHO_ISSUER; register another domain for it (VA-51)."
+            ]
         return []
 
     @property

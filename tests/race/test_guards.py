@@ -17,18 +17,25 @@ import time_machine
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from idp.core import clock, ids
-from idp.core.db import transaction
+from connectors.recipes.hosts import Ground
+from idp.core import clock, ids, keystore
+from idp.core.db import reading, transaction
 from idp.core.errors import Conflict
+from idp.core.keystore import CompanyKeyRow
 from idp.domain.applications import registry
 from idp.domain.authn import activation, second_factor
 from idp.domain.authn.models import PendingLogin
+from idp.domain.credentials import service
+from idp.domain.credentials.models import SealedCredential
 from idp.domain.directory import people
 from idp.domain.directory.models import Account
 from idp.domain.sessions import live
 from idp.domain.sessions.live import LiveLogin
 from idp.domain.sessions.models import PendingRequest
 from idp.domain.tokens import ends
+from idp.domain.tools import recipes
+from idp.domain.tools.models import ToolAccount
+from idp.ledgers.audit.log import Actor
 from idp.ledgers.audit.models import AuditEvent
 from idp.ledgers.outbox import queue
 from idp.ledgers.outbox.models import OutboxRow
@@ -39,6 +46,8 @@ from idp.lifecycle.revocation.reinstate import Reinstatement
 from tests.actors import CLI, Browser, Person, receipt_number
 from tests.race.arena import Admin, Arena, accepted
 from tests.race.puppets import before
+from tests.toolbox import SHIFT_NOTE, Toolbox
+from vault import Secret
 
 
 @contextmanager
@@ -368,7 +377,7 @@ def test_RV_07_a_line_is_closed_by_one_person(arena: Arena) -> None:
         close()
 
 
-@pytest.mark.guards("idp.lifecycle.revocation.record.close_elapsed")
+@pytest.mark.guards("idp.lifecycle.revocation.record._expire")
 def test_RV_23_two_workers_close_a_residual_once(arena: Arena) -> None:
     """Both read that the token's time has come: one line of evidence, one event."""
     if not only_postgresql(arena):
@@ -431,3 +440,63 @@ def test_AC_08_an_old_approval_does_not_undo_a_new_cut(arena: Arena) -> None:
     assert met.second == [200, 303]
     assert met.first.status_code == 409
     assert arena.world.rows(select(Account.ended_at).where(Account.id == person.id))[0][0] is not None
+
+
+# --- tools ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.guards("idp.domain.tools.recipes.approve_recipe")
+def test_VA_58_a_recipe_is_approved_once(arena: Arena) -> None:
+    """Two people approve at the same moment: one of them did it, and the log names that one."""
+    first, second = (Actor("person", arena.person().id) for _ in range(2))
+    on, now = Ground(today=clock.now().date(), loopback=True), clock.now()
+    text = SHIFT_NOTE.replace("id: shift-note", "id: guard-note")
+    with work(arena) as session:
+        row = recipes.propose_recipe(session, text, on=on, company_id=None, actor=CLI, now=now)
+        recipe_id, digest = row.id, row.digest
+        recipes.approve_recipe(session, recipe_id, digest=digest, actor=first, now=now)
+    with pytest.raises(Conflict), work(arena) as session:
+        recipes.approve_recipe(session, recipe_id, digest=digest, actor=second, now=now)
+
+
+@pytest.mark.guards("idp.domain.credentials.service.put")
+def test_VA_43_a_typed_password_does_not_displace_a_proven_one(arena: Arena) -> None:
+    """Somebody typed while a machine proved its own new password: the typed one is refused, for nobody saw the change."""
+    box = Toolbox(arena.world)
+    account = box.account(
+        box.tool("guard-tool", recipe_id=box.recipe(SHIFT_NOTE.replace("id: shift-note", "id: guard-put")))
+    )
+    box.deposit(account)
+    with arena.app.app_context():
+        with reading() as session:
+            row = session.get_one(ToolAccount, account)
+        fresh = service.seal(arena.world.services.vault, row, {"password": Secret("typed")}, now=clock.now())
+    with work(arena) as session:  # what a promotion does
+        session.execute(
+            update(SealedCredential).where(SealedCredential.tool_account_id == account).values(current_version=7)
+        )
+    with pytest.raises(Conflict), work(arena) as session:
+        service.put(session, row, fresh, actor=CLI, now=clock.now())
+
+
+@pytest.mark.guards("idp.core.keystore.switch_off")
+def test_VA_21_a_company_key_is_not_switched_off_early_or_twice(arena: Arena) -> None:
+    """Active, then just retired, then five minutes later: only the third may go, and once."""
+    now, key_id = clock.now(), ids.new_id()
+    with work(arena) as session:
+        session.add(
+            CompanyKeyRow(
+                id=key_id, created_at=now, company="guard", key_class="credential", version=1, root_key_id="r", wrapped=b"w", check_value=b"c",
+                state="active",
+            )
+        )  # fmt: skip
+    for state, moved_at, went in (
+        ("active", now - timedelta(hours=1), False), ("retiring", now, False), ("retiring", now - timedelta(minutes=5), True), ("shredded", None, False),
+    ):  # fmt: skip
+        if state != "shredded":
+            with work(arena) as session:
+                session.execute(
+                    update(CompanyKeyRow).where(CompanyKeyRow.id == key_id).values(state=state, moved_at=moved_at)
+                )
+        with work(arena) as session:
+            assert keystore.switch_off(session, key_id, now=now) is went

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from vault import envelope
 from vault.context import KeyClass
-from vault.errors import RootRefused, SealedRoot
+from vault.errors import CannotRotate, RootRefused, SealedRoot
 from vault.providers.held import HeldRoots
 from vault.providers.roots import RootKey, Roots, format_roots, parse_roots
 
@@ -74,6 +74,28 @@ class FileProvider(HeldRoots):
             kept = [replace(root, current=False) if root is old else root for root in roots.keys]
             _write(self._path, Roots([*kept, new]), directory)
         return str(new.id)
+
+    def add_class(self, key_class: KeyClass) -> str:
+        """The first root key of a class that the file does not hold, such as one that a later release brought. Returns its id.
+
+        Raises CannotRotate when the class has one.
+        """
+        with _alone_in(self._path.parent) as directory:
+            roots = self._load()
+            if roots.key_ids(key_class):
+                raise CannotRotate(f"class {key_class.value} has a root key")
+            new = _new_key(key_class, self._new_id)
+            _write(self._path, Roots([*roots.keys, new]), directory)
+        return str(new.id)
+
+    def drop_old(self, key_class: KeyClass) -> list[str]:
+        """Forget the root keys of a class that are not current; nothing may be under them any more. Returns their ids."""
+        with _alone_in(self._path.parent) as directory:
+            roots = self._load()
+            old = [root for root in roots.keys if root.key_class is key_class and not root.current]
+            if old:
+                _write(self._path, Roots(root for root in roots.keys if root not in old), directory)
+        return [str(root.id) for root in old]
 
     def _load(self, key_id: str | None = None) -> Roots:  # noqa: ARG002 - all keys are read at every use
         try:

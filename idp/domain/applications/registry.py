@@ -387,6 +387,8 @@ def tiles(session: Session, account_id: uuid.UUID, company_id: uuid.UUID, *, now
         verdict = gate.decide(facts_of(application), facts, acr=gate.ACR_ORDER[-1])
         if isinstance(verdict, gate.Allowed):
             start = f"/saml/start/{application.slug}" if idp_initiated and not uri else uri
+            if application.protocol == "tool":
+                start = f"/tools/{application.slug}/start"
             found.append(Tile(application, start, verdict.functions))
     return found
 

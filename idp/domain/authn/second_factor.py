@@ -18,6 +18,7 @@ from idp.domain.directory.models import Account
 from idp.domain.directory.people import company_of, raise_epoch
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
+from vault import Context, Purpose
 
 STEP_S = 30
 RECOVERY_CODES = 10
@@ -33,6 +34,13 @@ class SealedSeed:
     account_id: uuid.UUID
     company_id: uuid.UUID
     sealed: bytes
+
+
+def seed_context(authenticator_id: uuid.UUID, account_id: uuid.UUID, company_id: uuid.UUID) -> Context:
+    """The place of a seed: its authenticator, account and company."""
+    return Context(
+        company=str(company_id), record=f"{account_id}/{authenticator_id}", version=1, purpose=Purpose.TOTP_SEED
+    )
 
 
 def seed_of(session: Session, account_id: uuid.UUID) -> SealedSeed | None:

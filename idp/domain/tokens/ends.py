@@ -1,4 +1,5 @@
-"""How sessions, codes and families end: set-based, downwards in the lock order, each row once.
+"""How sessions, codes and families end: set-based, downwards in the lock order, each row once. Gateway sessions end with the
+app sessions that they live in, in the same transaction.
 
 Logout, idle, narrowing, reuse and revocation all come through here (RV-01, LO-06). What tells them apart is only how far
 they reach: a logout leaves offline families alive, a revocation ends every grant.
@@ -17,6 +18,8 @@ from sqlalchemy.orm import Session
 from idp.core.db import change
 from idp.domain.applications.models import RelyingParty, ServiceProvider
 from idp.domain.applications.names import FORMATS
+from idp.domain.gateway import gateway_sessions
+from idp.domain.gateway.models import GatewaySession
 from idp.domain.sessions.models import AppSession, LoginSession
 from idp.domain.tokens.models import AuthorizationCode, TokenFamily
 from idp.ledgers.outbox import queue
@@ -44,10 +47,16 @@ def end_login_sessions(session: Session, *which: ColumnElement[bool], reason: st
 
 
 def end_app_sessions(session: Session, *which: ColumnElement[bool], reason: str, now: datetime) -> int:
-    """End app sessions. Returns how many were live."""
+    """End app sessions. Returns how many were live. The gateway sessions inside them are the caller's next step."""
     return change(
         session, update(AppSession).where(*which, AppSession.ended_at.is_(None)).values(ended_at=now, end_reason=reason)
     )
+
+
+def end_gateway_sessions(session: Session, *which: ColumnElement[bool], reason: str, now: datetime) -> int:
+    """End the gateway sessions inside these app sessions, live or ended ones. Returns how many were live."""
+    inside = GatewaySession.app_session_id.in_(select(AppSession.id).where(*which))
+    return gateway_sessions.end_sessions(session, inside, reason=reason, now=now)
 
 
 def end_codes(session: Session, *which: ColumnElement[bool], now: datetime) -> int:
@@ -82,6 +91,7 @@ def log_out(session: Session, login_session_id: uuid.UUID, *, reason: str, now: 
         return None
     mine = AppSession.login_session_id == login_session_id
     end_app_sessions(session, mine, reason=reason, now=now)
+    end_gateway_sessions(session, mine, reason=reason, now=now)
     _end_below(session, select(AppSession.id).where(mine), reason=reason, now=now)
     return told(session, mine, AppSession.ended_at == now)
 
@@ -103,6 +113,7 @@ def end_other_logins(
         families.append(TokenFamily.app_session_id.not_in(kept) | TokenFamily.offline.is_(True))
     end_login_sessions(session, *which, reason=reason, now=now)
     end_app_sessions(session, *apps, reason=reason, now=now)
+    end_gateway_sessions(session, *apps, reason=reason, now=now)
     end_codes(session, AuthorizationCode.account_id == account_id, now=now)
     end_families(session, *families, reason=reason, now=now)
     return told(session, *apps, AppSession.ended_at == now)
@@ -117,6 +128,7 @@ def end_application_use(
     """
     mine = AppSession.application_id == application_id
     end_app_sessions(session, mine, reason=reason, now=now)
+    end_gateway_sessions(session, mine, reason=reason, now=now)
     end_codes(session, AuthorizationCode.application_id == application_id, now=now)
     end_families(session, TokenFamily.application_id == application_id, reason=reason, now=now)
     found: dict[uuid.UUID, list[Told]] = {}
@@ -134,6 +146,7 @@ def end_replayed_family(session: Session, family_id: uuid.UUID, *, reason: str, 
     if app_session_id is None:
         return []
     end_app_sessions(session, AppSession.id == app_session_id, reason=reason, now=now)
+    end_gateway_sessions(session, AppSession.id == app_session_id, reason=reason, now=now)
     end_families(
         session,
         (TokenFamily.id == family_id)

@@ -30,6 +30,7 @@ def navigation(looking: Looking) -> list[dict[str, Any]]:
         items.append(("/hq/stores", t("店舗"), "store"))
     if viewer.can(Power.MANAGE_APPLICATIONS):
         items.append(("/hq/apps", t("アプリの管理"), "settings"))
+        items += [("/hq/tools", t("ツール"), "link"), ("/hq/vault", t("パスワード金庫"), "lock")]
     if viewer.can(Power.SEE_RECEIPTS):
         items.append(("/receipts", t("切断の記録"), "receipt"))
     if viewer.can(Power.SEE_LOG):
@@ -61,6 +62,6 @@ def open_app(looking: Looking, slug: str) -> Answer:
     if tile is None or not tile.initiate_login_uri:
         raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", f"application {slug}")
     uri = tile.initiate_login_uri
-    if tile.application.protocol == "saml":
-        return redirect(uri, 303)  # its own address, or our opt-in start (SA-18)
+    if tile.application.protocol in {"saml", "tool"}:
+        return redirect(uri, 303)  # its own address, or our opt-in start (SA-18); of a tool the page that opens it
     return redirect(f"{uri}{'&' if '?' in uri else '?'}{urlencode({'iss': browser.services().settings.issuer})}", 303)

@@ -136,14 +136,23 @@ def done(session: Session, order: Order, *, outcome: str, now: datetime) -> bool
     )
 
 
-def retry_later(session: Session, order: Order, *, at: datetime, outcome: str, told: int = 0) -> bool:
-    """Put it back under the order's fence. told: parts of it that went well and are not repeated. False: the lease was
-    lost meanwhile."""
+def retry_later(
+    session: Session,
+    order: Order,
+    *,
+    at: datetime,
+    outcome: str,
+    told: int = 0,
+    memory: Mapping[str, Any] | None = None,
+) -> bool:
+    """Put it back under the order's fence. told: parts of it that went well and are not repeated; memory: what the next try
+    should know. False: the lease was lost meanwhile."""
+    detail = {**order.detail, "told": told, **({"memory": dict(memory)} if memory else {})}
     return claim(
         session,
         update(OutboxRow)
         .where(OutboxRow.id == order.id, OutboxRow.fence == order.fence, OutboxRow.state == "leased")
-        .values(state="waiting", run_at=at, lease_until=None, outcome=outcome, detail={**order.detail, "told": told}),
+        .values(state="waiting", run_at=at, lease_until=None, outcome=outcome, detail=detail),
     )
 
 

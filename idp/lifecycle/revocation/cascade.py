@@ -17,13 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, case, false, func, null, select, update
+from sqlalchemy import ColumnElement, false, func, null, select, update
 from sqlalchemy.orm import Session
 
 from idp.core import ids
 from idp.core.db import add_all, change
 from idp.core.errors import Conflict, NotFound
-from idp.domain.applications.models import Application, RelyingParty, ServiceProvider
 from idp.domain.authn import activation
 from idp.domain.authn.models import Authenticator, PendingLogin
 from idp.domain.directory.models import Account, Assignment
@@ -33,9 +32,9 @@ from idp.domain.tokens.models import AuthorizationCode, TokenFamily
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
 from idp.ledgers.outbox import queue
-from idp.lifecycle.revocation import facts
+from idp.lifecycle.revocation import destinations, facts, tools
 from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
-from idp.lifecycle.revocation.plan import Destination, PlannedCut, Snapshot, plan
+from idp.lifecycle.revocation.plan import PlannedCut, Snapshot, plan
 from idp.lifecycle.revocation.words import CutKind, CutState, Door, Reason, Scope
 
 TOPIC = "cut"
@@ -78,6 +77,7 @@ def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now:
     if order.idempotency_key and (before := _same(session, order.idempotency_key, account_id, target.scope, scope_id)):
         return before
     ended: dict[CutKind, int] = {}
+    revocation_id = ids.new_id(now)
 
     # 1 the gate rows, account first
     account = _touch_account(session, account_id, ends=target.scope is Scope.ACCOUNT, now=now)
@@ -91,20 +91,30 @@ def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now:
         _touch_login_sessions(session, *logins)
     if target.scope is Scope.ACCOUNT:
         ended |= _end_ways_in(session, account_id, now=now)
+    reach = _reach(session, target, account_id, account.company_id, now=now)
     ended[CutKind.ENTITLEMENT] = _end_assignments(session, target, account_id, now=now)
 
     # 2 what lived inside them, downwards
     apps, codes, families = _inside(target, account_id)
     ended[CutKind.APP_SESSION] = ends.end_app_sessions(session, apps, reason=ENDED, now=now)
+    inside, ending = tools.end_use(
+        session, apps, account_id, revocation_id, reason=ENDED, application_id=target.application_id,
+        whole_person=target.scope is not Scope.LOGIN_SESSION, now=now,
+    )  # fmt: skip
     ended[CutKind.AUTHORIZATION_CODE] = ends.end_codes(session, codes, now=now)
     ended[CutKind.TOKEN_FAMILY] = ends.end_families(session, families, reason=ENDED, now=now)
 
     # 3 every destination ever used, 4 the plan, 5 cuts and deliveries, 6 the log
+    knows = target.scope is not Scope.LOGIN_SESSION
     found = Snapshot(
-        target.scope, ended, _destinations(session, apps, families), _secrets_seen(session, target.scope, account_id)
-    )
+        target.scope, ended, destinations.entered(session, apps, families), destinations.secrets_seen(session, target.scope, account_id),
+        tools.use_of(
+            session, apps, reach, inside, ending, knows=knows, now=now,
+            assignment_id=target.id if target.scope is Scope.ASSIGNMENT else None,
+        ),
+    )  # fmt: skip
     revocation = Revocation(
-        id=ids.new_id(now), created_at=now, number=_number(now), company_id=account.company_id, account_id=account_id, store_id=store_id,
+        id=revocation_id, created_at=now, number=_number(now), company_id=account.company_id, account_id=account_id, store_id=store_id,
         scope_kind=target.scope.value, scope_id=scope_id, reason=order.reason.value, door=order.door.value, actor_kind=actor.kind,
         requested_by=actor.account_id, idempotency_key=order.idempotency_key, hr_at=order.hr_at,
         requested_at=now if order.door is not Door.SCHEDULE else order.requested_at, t0=now,
@@ -224,6 +234,18 @@ def _end_ways_in(session: Session, account_id: uuid.UUID, *, now: datetime) -> d
     }
 
 
+def _reach(
+    session: Session, target: Target, account_id: uuid.UUID, company_id: uuid.UUID, *, now: datetime
+) -> frozenset[uuid.UUID]:
+    """Accounts inside tools that the person may know the password of, as far as this scope takes them away. Before it does."""
+    if target.scope is Scope.LOGIN_SESSION:
+        return frozenset()
+    through = target.id if target.scope is Scope.ASSIGNMENT else None
+    return tools.within_reach(
+        session, account_id, company_id, assignment_id=through, application_id=target.application_id, now=now
+    )
+
+
 def _end_assignments(session: Session, target: Target, account_id: uuid.UUID, *, now: datetime) -> int:
     if target.scope is Scope.ACCOUNT:
         which: ColumnElement[bool] = Assignment.account_id == account_id
@@ -267,62 +289,6 @@ def _inside(
     return false(), false(), false()
 
 
-def _destinations(
-    session: Session, apps: ColumnElement[bool], families: ColumnElement[bool]
-) -> tuple[Destination, ...]:
-    """One per application ever entered in this scope, live or long ended: a peer's own login does not end with ours (RV-01)."""
-    tokens = session.execute(
-        select(TokenFamily.application_id, func.max(TokenFamily.access_until).label("until"))
-        .where(families)
-        .group_by(TokenFamily.application_id)
-    )
-    until = {row.application_id: row.until for row in tokens}
-    rows = session.execute(
-        select(
-            AppSession.application_id, func.max(AppSession.last_issued_at).label("entered_at"),
-            Application.session_life_s, RelyingParty.backchannel_logout_uri, ServiceProvider.id.label("saml"),
-            ServiceProvider.soap_logout_url, func.max(AppSession.ends_at).label("session_until"),
-            func.max(case((ends.shared_name(), 1), else_=0)).label("shared_name"),
-        )
-        .join(Application, Application.id == AppSession.application_id)
-        .outerjoin(RelyingParty, RelyingParty.application_id == Application.id)
-        .outerjoin(ServiceProvider, ServiceProvider.application_id == Application.id)
-        .where(apps)
-        .group_by(
-            AppSession.application_id, Application.session_life_s, RelyingParty.backchannel_logout_uri, Application.name,
-            ServiceProvider.id, ServiceProvider.soap_logout_url,
-        )
-        .order_by(Application.name, AppSession.application_id)
-    ).all()  # fmt: skip
-    return tuple(
-        Destination(
-            application_id=row.application_id,
-            entered_at=row.entered_at,
-            tell=row.backchannel_logout_uri is not None or row.soap_logout_url is not None,
-            session_life=timedelta(seconds=row.session_life_s) if row.session_life_s else None,
-            access_until=until.get(row.application_id),
-            session_until=row.session_until if row.saml is not None else None,
-            kind=CutKind.OIDC_LOGOUT if row.saml is None else CutKind.SAML_LOGOUT,
-            shared_name=bool(row.shared_name),
-        )
-        for row in rows
-    )
-
-
-def _secrets_seen(session: Session, scope: Scope, account_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
-    """Applications whose client secret this person was shown and nobody has rotated since. They work on for the company."""
-    if scope is not Scope.ACCOUNT:
-        return ()
-    return tuple(
-        session.scalars(
-            select(Application.id)
-            .join(RelyingParty, RelyingParty.application_id == Application.id)
-            .where(RelyingParty.secret_seen_by == account_id, Application.ended_at.is_(None))
-            .order_by(Application.name, Application.id)
-        )
-    )
-
-
 def _store(
     session: Session, revocation: Revocation, cuts: Sequence[PlannedCut], *, epoch: int, order: Order, now: datetime
 ) -> None:
@@ -350,15 +316,20 @@ def _store(
         if planned.leaves:
             deliveries.append(
                 queue.delivery(
-                    topic=TOPIC, ref=cut_id, destination=str(planned.application_id), dedup_key=f"cut:{cut_id}", now=now,
+                    topic=TOPIC, ref=cut_id, destination=_destination(planned), dedup_key=f"cut:{cut_id}", now=now,
                     give_up_after=order.give_up_after, subject_epoch=epoch, kind=planned.kind.value, application_id=str(planned.application_id),
                     account_id=str(revocation.account_id), whole_subject=not alone, revocation_id=str(revocation.id),
-                    t0=revocation.t0.isoformat(), login_session_id=str(revocation.scope_id) if alone else None,
+                    t0=revocation.t0.isoformat(), target=planned.target_ref, login_session_id=str(revocation.scope_id) if alone else None,
                 )
             )  # fmt: skip
     add_all(session, Cut, rows)
     add_all(session, Evidence, proofs)
     queue.put_all(session, deliveries)
+
+
+def _destination(planned: PlannedCut) -> str:
+    """Whose slots a delivery takes: a peer's, or our own gateway's, which no hanging peer may hold up."""
+    return "gateway" if planned.kind is CutKind.GATEWAY_SESSION else str(planned.application_id)
 
 
 def _number(now: datetime) -> str:

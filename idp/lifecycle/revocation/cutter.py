@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-Result = Literal["acknowledged", "retry", "refused"]
+Result = Literal["verified", "acknowledged", "later", "retry", "refused"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class CutOrder:
     """One attempt. delivery_id names all attempts together; application_id, account_id and sids say what to end.
 
     sids: app sessions that ended and of which the peer has not heard in an earlier attempt; whole_subject: every session
-    of the person there.
+    of the person there. target: what the line names, such as the account inside a tool; revocation_id, t0: of the cut, None
+    for a logout that is no revocation; memory: what the attempts before left for this one.
     """
 
     delivery_id: uuid.UUID
@@ -27,14 +28,21 @@ class CutOrder:
     whole_subject: bool
     attempt: int
     now: datetime
+    target: str = ""
+    revocation_id: uuid.UUID | None = None
+    t0: datetime | None = None
+    memory: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one attempt. result: acknowledged (the peer said yes, no more than that), retry, refused (a person).
+    """What came of one attempt. result: verified (we saw that access is refused), acknowledged (the peer said yes, no more than
+    that), later (our own work goes on, and nothing went wrong), retry, refused (a person).
 
     error: short machine word for the log and the receipt. retry_after_s: what the peer asked for. told: how many of the
     order's sids, from the first, need not be told again. evidence: facts such as HTTP status and `jti`, never a body.
+    again_at: when to look again; without it a retry backs off as from a peer that fails. memory: what the next attempt should
+    know.
     """
 
     result: Result
@@ -42,6 +50,8 @@ class Outcome:
     retry_after_s: int | None = None
     told: int = 0
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    again_at: datetime | None = None
+    memory: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Cutter(Protocol):

@@ -98,7 +98,11 @@ def _pack(session: Session, receipt: Receipt, found: dict[str, Any], manifest: d
     }
     lines = [_shown(line, called) for line in found["lines"]]
     order = {"IMPOSSIBLE": 0, "UNCONFIRMED": 1, "MANUAL": 2, "RESIDUAL": 3}
-    not_cut = [line for line in lines if line["contract"] not in labels.GONE]
+    not_cut = [
+        line
+        for fact, line in zip(found["lines"], lines, strict=True)
+        if fact["open"] or line["contract"] not in labels.GONE
+    ]
     return {
         "not_cut": sorted(not_cut, key=lambda line: (order.get(line["contract"], 4), line["position"])),
         "everything_cut": not not_cut, "facts": found, "names": names, "lines": lines, "anchors": manifest["anchors"],
@@ -124,7 +128,7 @@ def _shown(line: dict[str, Any], applications: dict[str, str]) -> dict[str, Any]
         "text_ja": f"{where + ':' if where else ''}{kind.ja} — {state.ja}{until}",
         "text_en": f"{where + ': ' if where else ''}{kind.en} — {state.en}{until}",
         "state_ja": state.ja, "state_en": state.en, "count": line["count"], "sent_at": min(tries, default=None),
-        "attempts": len(tries), "acknowledged_at": at.get("attempt_acknowledged"), "verified_at": at.get("probe_refused"),
+        "attempts": len(tries), "acknowledged_at": at.get("attempt_acknowledged"), "verified_at": at.get("attempt_verified", at.get("probe_refused")),
         "local_at": at.get("ended_in_revocation"), "residual_until": line["residual_until"], "done_at": line["done_at"],
         "owner": line["closed_by"], "deadline_at": line["deadline_at"] if line["open"] else None,
     }  # fmt: skip

@@ -40,10 +40,16 @@ KIND = {
     "TOKEN_FAMILY": Word("更新できるトークン", "refresh tokens"),
     "ACCESS_TOKEN": Word("アクセストークン", "access token"),
     "OIDC_LOGOUT": Word("アプリの中のログイン(ログアウト通知)", "login inside the application (logout notice)"),
+    "SAML_LOGOUT": Word("アプリの中のログイン(SAMLログアウト)", "login inside the application (SAML logout)"),
     "CLIENT_SECRET": Word("本人が見たアプリの秘密", "client secret that the person saw"),
     "APPLICATION_LOGIN": Word(
         "アプリの中のログイン(知らせる方法なし)", "login inside the application (no way to tell it)"
     ),
+    "GATEWAY_SESSION": Word(
+        "ツールの画面(Sekishoのサーバーを通した利用)", "screens of the tool (through the gateway of Sekisho)"
+    ),
+    "TOOL_SESSION": Word("ツールの中の、この人だけのログイン", "login inside the tool that is this person's alone"),
+    "TOOL_PASSWORD": Word("ツールのパスワード", "password of the tool"),
 }
 REASON = {
     "left": Word("退職", "left"), "moved": Word("異動", "moved"), "lost_device": Word("端末の紛失", "lost device"),

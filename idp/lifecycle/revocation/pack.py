@@ -46,7 +46,7 @@ def build(receipt: Receipt, proofs: dict[uuid.UUID, list[Evidence]], *, issuer: 
             "everything_cut": receipt.verdict.everything_cut, "weakest_grade": receipt.verdict.weakest,
         },
         "lines": [_line(line, proofs.get(line.cut.id, [])) for line in receipt.lines],
-        "not_cut": [line.cut.position for line in receipt.lines if line.contract not in {"LOCAL_DEAD", "VERIFIED", "NO_PATH"}],
+        "not_cut": [line.cut.position for line in receipt.lines if line.open or line.contract not in {"LOCAL_DEAD", "VERIFIED", "NO_PATH"}],
     }  # fmt: skip
 
 

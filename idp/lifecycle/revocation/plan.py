@@ -6,9 +6,11 @@ The dialog before the cut and the receipt after it list what this function says 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from connectors.cutclass import CutClass
 from idp.lifecycle.revocation.words import CutKind, CutState, Grade, Scope
 
 
@@ -33,6 +35,32 @@ class Destination:
 
 
 @dataclass(frozen=True)
+class ToolAccess:
+    """One account inside a password-only tool that the person used or may know. entered: they were inside through the gateway.
+
+    classes: of the lines that a cut needs (`connectors.cutclass.lines`), none where the scope is one device only.
+    session_life: how long the tool's own login lives by its own word; None = unknown.
+    """
+
+    application_id: uuid.UUID
+    tool_account_id: uuid.UUID
+    entered: bool
+    classes: tuple[CutClass, ...]
+    session_life: timedelta | None
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """A person's use of tools. ended: gateway sessions that the cut ended, by application; ending: tool sessions of this person
+    alone, each with its application; entered: tools that they ever entered through the gateway."""
+
+    access: tuple[ToolAccess, ...] = ()
+    ended: Mapping[uuid.UUID, int] = field(default_factory=dict)
+    ending: Mapping[uuid.UUID, uuid.UUID] = field(default_factory=dict)
+    entered: frozenset[uuid.UUID] = frozenset()
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What ended in the revoking transaction, counted by kind, every destination ever used, and the applications whose
     client secret the person was shown."""
@@ -41,6 +69,7 @@ class Snapshot:
     ended: dict[CutKind, int]
     destinations: tuple[Destination, ...]
     secrets_seen: tuple[uuid.UUID, ...] = ()
+    tools: ToolUse = ToolUse()
 
 
 @dataclass(frozen=True)
@@ -101,11 +130,49 @@ def plan(found: Snapshot, *, now: datetime) -> tuple[PlannedCut, ...]:
                     residual_until=place.access_until,
                 )
             )
+    cuts += _tools(found.tools, now=now)
     cuts += [
         PlannedCut(CutKind.CLIENT_SECRET, str(application), CutState.NEEDS_PERSON, application_id=application)
         for application in found.secrets_seen
     ]
     return tuple(cuts)
+
+
+def _tools(use: ToolUse, *, now: datetime) -> Iterator[PlannedCut]:
+    """Lines of password-only tools (vault-and-gateway.md §9): screens that were open, our logins that were theirs alone,
+    passwords that they may know, and logins of their own that nothing ends.
+
+    A gateway session is ended by us and by the cut itself; what is left to do is to see that every process has closed what it
+    held. A password is never counted as cut because a message was sent: the line waits for the rotation.
+    """
+    named = dict.fromkeys([*(one.application_id for one in use.access), *use.ended])
+    for application in named:
+        count, ref = use.ended.get(application, 0), str(application)
+        if count:
+            yield PlannedCut(
+                CutKind.GATEWAY_SESSION, ref, CutState.WAITING, application_id=application, count=count, leaves=True
+            )
+        else:
+            yield PlannedCut(
+                CutKind.GATEWAY_SESSION, ref, CutState.DONE, Grade.RECORDED, application_id=application, count=0
+            )
+    for tool_session, application in use.ending.items():
+        yield PlannedCut(
+            CutKind.TOOL_SESSION, str(tool_session), CutState.WAITING, application_id=application, leaves=True
+        )
+    for one in use.access:
+        ref, application = str(one.tool_account_id), one.application_id
+        if CutClass.KNOWN_SECRET in one.classes:
+            yield PlannedCut(CutKind.TOOL_PASSWORD, ref, CutState.WAITING, application_id=application, leaves=True)
+        if CutClass.OWN_SESSION not in one.classes or not (one.entered or CutClass.KNOWN_SECRET in one.classes):
+            continue  # nobody but us can hold a login there
+        if one.session_life is None:
+            yield PlannedCut(CutKind.APPLICATION_LOGIN, ref, CutState.NEEDS_PERSON, application_id=application)
+        else:
+            until = now + one.session_life
+            yield PlannedCut(
+                CutKind.APPLICATION_LOGIN, ref, CutState.WAITING, application_id=application, residual_until=until
+            )
 
 
 def _untold(place: Destination, *, now: datetime) -> PlannedCut:

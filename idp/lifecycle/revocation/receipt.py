@@ -21,6 +21,7 @@ from idp.domain.directory.models import Account, Assignment, Company, Store
 from idp.domain.directory.roles import Power
 from idp.domain.directory.scope import Viewer
 from idp.domain.sessions.models import AppSession
+from idp.lifecycle.revocation.destinations import TOOL
 from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
 from idp.lifecycle.revocation.words import CutKind, CutState, Grade, Scope, weakest
 
@@ -31,6 +32,8 @@ Contract = Literal[
     "LOCAL_DEAD", "VERIFIED", "ACKED", "ATTESTED", "RESIDUAL", "UNCONFIRMED", "MANUAL", "IMPOSSIBLE", "NO_PATH"
 ]
 RED = {"manual", "failed", "unknown"}
+#: lines that we finish ourselves: a line that is tried again has not failed unless something went wrong
+OURS = {CutKind.GATEWAY_SESSION.value, CutKind.TOOL_SESSION.value, CutKind.TOOL_PASSWORD.value}
 
 
 def line_state(cut: Cut) -> LineState:
@@ -41,7 +44,13 @@ def line_state(cut: Cut) -> LineState:
         return "unknown" if cut.kind == CutKind.APPLICATION_LOGIN.value else "manual"
     if cut.residual_until is not None:
         return "expiring"
-    if cut.state == CutState.LEASED.value:
+    if cut.kind in OURS and cut.last_error:
+        return "failed"
+    if (
+        cut.state == CutState.LEASED.value
+        or cut.kind == CutKind.GATEWAY_SESSION.value
+        or (cut.kind in OURS and cut.attempts)
+    ):
         return "cutting"
     return "failed" if cut.attempts else "queued"
 
@@ -63,6 +72,10 @@ def contract_state(cut: Cut) -> Contract:
     state, is_open = line_state(cut), cut.state != CutState.DONE.value
     if state == "expiring":
         return "RESIDUAL"
+    if is_open and cut.kind == CutKind.GATEWAY_SESSION.value and state == "cutting":
+        return (
+            "LOCAL_DEAD"  # nothing that was asked after T0 passes; that every open screen is closed is not verified yet
+        )
     if is_open:
         return "MANUAL" if state == "manual" else "UNCONFIRMED"
     by_grade: dict[str, Contract] = {
@@ -87,7 +100,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The banner (ux.md 4.3). counts: lines per state; everything_cut: every path LOCAL_DEAD or VERIFIED."""
+    """The banner (ux.md 4.3). counts: lines per state; everything_cut: every path LOCAL_DEAD or VERIFIED, and none
+    still open."""
 
     word: Literal["action", "waiting", "done"]
     total: int
@@ -134,7 +148,7 @@ def verdict(lines: Sequence[Line]) -> Verdict:
         counts=counts,
         weakest=low,
         weakest_count=sum(grade is low for grade in grades),
-        everything_cut=all(line.contract in {"LOCAL_DEAD", "VERIFIED", "NO_PATH"} for line in lines),
+        everything_cut=not open_lines and all(line.contract in {"LOCAL_DEAD", "VERIFIED", "NO_PATH"} for line in lines),
         needs_person=person,
         not_cut=len(red) - person,
         until=max(waits, default=None),
@@ -266,7 +280,8 @@ class Entered:
 
 
 def applications_entered(session: Session, account_id: uuid.UUID) -> list[Entered]:
-    """What the dialog before a cut lists: every application ever entered, and how it can be cut (ux.md F9)."""
+    """What the dialog before a cut lists: every application ever entered, and how it can be cut (ux.md F9). Tools are
+    `tools.choices`."""
     rows = session.execute(
         select(
             Application.name,
@@ -275,7 +290,10 @@ def applications_entered(session: Session, account_id: uuid.UUID) -> list[Entere
         )
         .outerjoin(RelyingParty, RelyingParty.application_id == Application.id)
         .outerjoin(ServiceProvider, ServiceProvider.application_id == Application.id)
-        .where(Application.id.in_(select(AppSession.application_id).where(AppSession.account_id == account_id)))
+        .where(
+            Application.id.in_(select(AppSession.application_id).where(AppSession.account_id == account_id)),
+            Application.protocol != TOOL,
+        )
         .order_by(Application.name)
     )
     return [Entered(row.name, row.logout_url is not None, row.session_life_s) for row in rows]

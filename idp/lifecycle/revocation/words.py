@@ -51,6 +51,12 @@ class CutKind(StrEnum):
     CLIENT_SECRET = "CLIENT_SECRET"
     #: a login inside an application that has no way to be told
     APPLICATION_LOGIN = "APPLICATION_LOGIN"
+    #: somebody inside a password-only tool, through the gateway
+    GATEWAY_SESSION = "GATEWAY_SESSION"
+    #: our login inside a tool that is one person's alone
+    TOOL_SESSION = "TOOL_SESSION"
+    #: the password of an account inside a tool that the person may know (VA-42)
+    TOOL_PASSWORD = "TOOL_PASSWORD"
 
 
 class CutState(StrEnum):

@@ -71,6 +71,7 @@ def test_VA_01_a_purpose_belongs_to_one_class(purpose: Purpose) -> None:
         "signing_key": "signing",
         "refresh_key": "signing",
         "log_key": "signing",
+        "use_ticket_key": "ticket",
     }
     assert purpose.key_class.value == expected[purpose.value]
 
@@ -78,7 +79,7 @@ def test_VA_01_a_purpose_belongs_to_one_class(purpose: Purpose) -> None:
 @pytest.mark.parametrize("purpose", Purpose)
 @pytest.mark.parametrize("missing", [{"store": ""}, {"tool": ""}, {"store": "", "tool": ""}])
 def test_VA_04_store_and_tool_are_empty_only_where_there_are_none(purpose: Purpose, missing: dict[str, str]) -> None:
-    if purpose.key_class in {KeyClass.ACCOUNT, KeyClass.OUTBOUND, KeyClass.SIGNING}:
+    if purpose.key_class in {KeyClass.ACCOUNT, KeyClass.OUTBOUND, KeyClass.SIGNING, KeyClass.TICKET}:
         make_context(purpose=purpose, **missing)
     else:
         with pytest.raises(ValueError, match="needs a store and a tool"):
