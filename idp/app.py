@@ -46,6 +46,8 @@ from idp.edges.web import (
     security,
     setup,
     store,
+    tools,
+    vault,
 )
 from idp.services import SERVE_OPENS, build_services
 from vault import KeyClass
@@ -128,7 +130,7 @@ def create_app(
     app.register_blueprint(saml_bp)
     app.register_blueprint(tools_bp)
     for edge in (
-        login, portal, security, store, hq, apps, saml_apps, receipts, audit, oversight, setup, health,
+        login, portal, security, store, hq, apps, saml_apps, tools, vault, receipts, audit, oversight, setup, health,
     ):  # fmt: skip
         app.register_blueprint(edge.bp)
     for endpoint in browser.CSRF_EXEMPT:

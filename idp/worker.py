@@ -27,6 +27,7 @@ from idp.domain.sessions import live
 from idp.domain.tokens import seen
 from idp.edges.oidc.backchannel import OidcLogoutCutter
 from idp.edges.saml.cutter import SamlLogoutCutter
+from idp.edges.tools.cutters import ToolPasswordCutter, ToolSessionCutter
 from idp.edges.tools.sweeping import SweepCutter
 from idp.ledgers.audit import anchors
 from idp.ledgers.audit import log as audit
@@ -61,6 +62,8 @@ class Worker:
             CutKind.OIDC_LOGOUT.value: OidcLogoutCutter(self._services),
             CutKind.SAML_LOGOUT.value: SamlLogoutCutter(self._services),
             CutKind.GATEWAY_SESSION.value: SweepCutter(),
+            CutKind.TOOL_SESSION.value: ToolSessionCutter(),
+            CutKind.TOOL_PASSWORD.value: ToolPasswordCutter(self._services.settings),
         }
         self._stopping = False
         self._busy: Counter[str] = Counter()

@@ -21,6 +21,8 @@ from idp.cli import (
     server,
     siem,
     staff,
+    tool_accounts,  # noqa: F401 - it adds commands to `tool`
+    tool_engine,  # noqa: F401 - and so does this one
     tools,
     vault,
 )

@@ -78,6 +78,30 @@ async def run(
     ready: asyncio.Event | None = None,
 ) -> None:
     """Work until SIGTERM or SIGINT, or until `stop`; with `once` until nothing is due. ready: set once it takes work."""
+    async with engine_means(app, settings) as means:
+        made = Engine(means)
+        if once:
+            await made.drain()
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, made.stop)
+        waiting = asyncio.create_task(_stop_when(stop, made)) if stop is not None else None
+        log.info("engine ready", extra={"slots": settings.engine_slots, "browser": means.browser is not None})
+        if ready is not None:
+            ready.set()
+        await made.run()
+        if waiting is not None:
+            waiting.cancel()
+    with app.app_context():
+        for one in db.engines.values():
+            one.dispose()
+    log.info("engine stopped")
+
+
+@contextlib.asynccontextmanager
+async def engine_means(app: Flask, settings: Settings) -> AsyncIterator[Means]:
+    """Everything that a job of the engine may use, for as long as the block lasts."""
     with app.app_context():
         vault = build_vault(settings, opens=ENGINE_OPENS)
         key = ticket_key(vault)
@@ -87,27 +111,9 @@ async def run(
             browser_of(settings) as browser,
             open_client(loopback=settings.issuer_is_loopback, total_s=None) as client,
         ):
-            means = Means(threads, settings, vault, Brake(settings.opens_per_minute), key, client, browser)
-            made = Engine(means)
-            if once:
-                await made.drain()
-                return
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, made.stop)
-            waiting = asyncio.create_task(_stop_when(stop, made)) if stop is not None else None
-            log.info("engine ready", extra={"slots": settings.engine_slots, "browser": browser is not None})
-            if ready is not None:
-                ready.set()
-            await made.run()
-            if waiting is not None:
-                waiting.cancel()
+            yield Means(threads, settings, vault, Brake(settings.opens_per_minute), key, client, browser)
     finally:
         threads.close()
-        with app.app_context():
-            for one in db.engines.values():
-                one.dispose()
-    log.info("engine stopped")
 
 
 async def _stop_when(stop: asyncio.Event, made: Engine) -> None:

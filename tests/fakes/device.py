@@ -128,17 +128,25 @@ class Device:
                 else:
                     self.cookies[name] = morsel.value
 
-    def socket(self, path: str, **headers: str) -> Any:
+    def socket(self, path: str, *, protocols: tuple[str, ...] = ("v1",), **headers: str) -> Any:
         return self.client.ws_connect(
-            self.url(path), headers=self.outgoing({"Origin": self.origin, **headers}), protocols=("v1",), origin=None
+            self.url(path), headers=self.outgoing({"Origin": self.origin, **headers}), protocols=protocols, origin=None
         )
+
+
+@dataclass
+class Place:
+    """What a stage wants to know of a tool that is not ours."""
+
+    host: str
+    other_host: str = ""
 
 
 @dataclass
 class Stage:
     """A tool, a gateway in front of it, and the house behind it."""
 
-    site: Site
+    site: Site | Place
     house: Any
     port: int
     client: aiohttp.ClientSession

@@ -113,7 +113,7 @@ def test_bad_accounts_are_refused_with_their_field(box: Toolbox) -> None:
     for given, kind, field in (
         ({"store": "H1"}, NotFound, None),
         ({"role": "king"}, Invalid, "role"),
-        ({"person": staff.id, "role": "staff"}, Invalid, "account"),
+        ({"person": staff.id, "role": "staff"}, Invalid, "person"),
         ({"recovery_owner": "nobody"}, Invalid, "recovery_owner"),
         ({"label": " "}, Invalid, "label"),
         ({"company": "HOSHI"}, NotFound, None),

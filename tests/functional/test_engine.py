@@ -91,14 +91,14 @@ def test_VA_30_a_launch_logs_in_and_seals_what_the_gateway_needs(world: World) -
                 )  # fmt: skip
                 assert Patterns(scan=scan).found_in(site.credentials["password"].encode()), name
                 assert (await on.account()).tries == 0
-            rows = await audit(on, Tag.SECRET_OPENED, Tag.SECRET_OPEN_ENDED, Tag.TOOL_LOGIN)
-            mine = [row for row in rows if row.detail.get("tool_account_id") == str(on.account_id)]
-            assert {row.tag for row in mine} == {Tag.SECRET_OPENED, Tag.SECRET_OPEN_ENDED, Tag.TOOL_LOGIN}
-            (row,) = [row for row in mine if row.tag == Tag.SECRET_OPENED]
-            assert (row.subject_id, row.detail["purpose"]) == (who.account_id, "login")
-            assert all(PASSWORD not in str(row.detail) for row in rows)
-            with pytest.raises(ClassRefused):  # VA-30: the engine signs nothing and reads no TOTP seed
-                await on.engine.means.call(lambda: replace(world.services, vault=on.vault).log_key().open())
+                rows = await audit(on, Tag.SECRET_OPENED, Tag.SECRET_OPEN_ENDED, Tag.TOOL_LOGIN)
+                mine = [row for row in rows if row.detail.get("tool_account_id") == str(on.account_id)]
+                assert {row.tag for row in mine} == {Tag.SECRET_OPENED, Tag.SECRET_OPEN_ENDED, Tag.TOOL_LOGIN}
+                (row,) = [row for row in mine if row.tag == Tag.SECRET_OPENED]
+                assert (row.subject_id, row.detail["purpose"]) == (who.account_id, "login")
+                assert all(PASSWORD not in str(row.detail) for row in rows)
+                with pytest.raises(ClassRefused):  # VA-30: the engine signs nothing and reads no TOTP seed
+                    await on.engine.means.call(lambda: replace(world.services, vault=on.vault).log_key().open())
 
     run()
 

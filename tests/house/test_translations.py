@@ -49,6 +49,7 @@ ADMIN = (
     "idp/ledgers/audit/store.py:*",
     "idp/domain/applications/registry.py:*",
     "idp/domain/applications/saml.py:*",
+    "idp/domain/credentials/deposits.py:*",
     "idp/domain/credentials/service.py:*",
     "idp/domain/tools/*",
     "idp/domain/directory/people.py:add_company",

@@ -36,6 +36,14 @@ def resolve(session: Session, tool_account_id: uuid.UUID, *, note: str, actor: A
         raise Conflict("このアカウントは、もう使えるようになっています。", f"tool account {tool_account_id}")
 
 
+def retyped(session: Session, tool_account_id: uuid.UUID, *, actor: Actor, now: datetime) -> bool:
+    """A person typed the password anew: what was wrong with the old one is over. Other reasons still want a look."""
+    values = {"state": "active", "code": None, "tries": 0, "tries_since": None, "blocked_until": None}
+    return _turn(
+        session, tool_account_id, ("degraded",), values, Tag.TOOL_RESOLVED, actor=actor, now=now, only=("refused", "vault_integrity")
+    )  # fmt: skip
+
+
 def disable(session: Session, tool_account_id: uuid.UUID, *, actor: Actor, now: datetime) -> bool:
     """Take an account out of use: nobody enters with it any more. The caller ends what is open."""
     return _turn(
@@ -45,11 +53,12 @@ def disable(session: Session, tool_account_id: uuid.UUID, *, actor: Actor, now: 
 
 def _turn(
     session: Session, tool_account_id: uuid.UUID, before: tuple[str, ...], values: Mapping[str, object], tag: Tag, *, actor: Actor,
-    now: datetime, code: str | None = None, personal: dict[str, str] | None = None,
+    now: datetime, code: str | None = None, only: tuple[str, ...] = (), personal: dict[str, str] | None = None,
 ) -> bool:  # fmt: skip
-    went = change(
-        session, update(ToolAccount).where(ToolAccount.id == tool_account_id, ToolAccount.state.in_(before)).values(**values)
-    )  # fmt: skip
+    which = [ToolAccount.id == tool_account_id, ToolAccount.state.in_(before)]
+    if only:
+        which.append(ToolAccount.code.in_(only))
+    went = change(session, update(ToolAccount).where(*which).values(**values))
     if went:
         session.expire_all()
         account = session.get_one(ToolAccount, tool_account_id)

@@ -120,42 +120,58 @@ def add_account(
 
     Raises Invalid (with the field), NotFound (another company's store or person), Conflict (there is one for exactly these).
     """
-    application = session.get_one(Application, application_id)
     _, recipe = tool_of(session, application_id)
-    if application.company_id not in {None, company_id}:
-        raise NotFound(MISSING, f"tool {application.slug} of another company")
+    draft = draft_account(
+        application_id=application_id, company_id=company_id, store_id=store_id, role=role, account_id=account_id, label=label,
+        host_fields=check_host_fields(recipe, host_fields or {}), recovery_owner=recovery_owner, now=now,
+    )  # fmt: skip
+    store_account(session, draft, actor=actor, now=now)
+    return draft
+
+
+def draft_account(
+    *, application_id: uuid.UUID, company_id: uuid.UUID, store_id: uuid.UUID | None, role: str | None, account_id: uuid.UUID | None,
+    label: str, host_fields: Mapping[str, str], recovery_owner: str, now: datetime,
+) -> ToolAccount:  # fmt: skip
+    """An account that is not stored yet, so that somebody can seal for it first. Raises Invalid (with the field)."""
     if account_id is not None and (store_id is not None or role is not None):
-        raise Invalid("1人のためのアカウントには、店舗や役割を選べません。", field="account")
+        raise Invalid("1人のためのアカウントには、店舗や役割を選べません。", field="person")
     if role is not None and role not in set(Role):
         raise Invalid("この役割はありません。", field="role")
-    for table, wanted in ((Store, store_id), (Account, account_id)):
-        if wanted is not None and not session.scalar(
-            select(table.id).where(table.id == wanted, table.company_id == company_id, table.ended_at.is_(None))
-        ):
-            raise NotFound("店舗か人が見つかりません。", f"{table.__tablename__} {wanted}")
     if recovery_owner not in RECOVERY_OWNERS:
         raise Invalid("再設定のメールが届く先を選んでください。", field="recovery_owner")
+    return ToolAccount(
+        id=ids.new_id(now), created_at=now, application_id=application_id, company_id=company_id, store_id=store_id, role=role,
+        account_id=account_id, label=clean_name(label, "label")[:100], host_fields=dict(host_fields), recovery_owner=recovery_owner,
+        state="active", tries=0,
+    )  # fmt: skip
+
+
+def store_account(session: Session, draft: ToolAccount, *, actor: Actor, now: datetime) -> None:
+    """Store a draft. Raises NotFound (another company's tool, store or person), Conflict (there is one for exactly these)."""
+    application = session.get_one(Application, draft.application_id)
+    if application.company_id not in {None, draft.company_id}:
+        raise NotFound(MISSING, f"tool {application.slug} of another company")
+    for table, wanted in ((Store, draft.store_id), (Account, draft.account_id)):
+        if wanted is not None and not session.scalar(
+            select(table.id).where(table.id == wanted, table.company_id == draft.company_id, table.ended_at.is_(None))
+        ):
+            raise NotFound("店舗か人が見つかりません。", f"{table.__tablename__} {wanted}")
     same = (
-        ToolAccount.application_id == application_id, ToolAccount.company_id == company_id, ToolAccount.store_id == store_id,
-        ToolAccount.role == role, ToolAccount.account_id == account_id, ToolAccount.ended_at.is_(None),
+        ToolAccount.application_id == draft.application_id, ToolAccount.company_id == draft.company_id, ToolAccount.store_id == draft.store_id,
+        ToolAccount.role == draft.role, ToolAccount.account_id == draft.account_id, ToolAccount.ended_at.is_(None),
     )  # fmt: skip
     if session.scalar(select(ToolAccount.id).where(*same)):
         raise Conflict("同じ相手のためのアカウントが、もうあります。", field="label")
-    made = ToolAccount(
-        id=ids.new_id(now), created_at=now, application_id=application_id, company_id=company_id, store_id=store_id, role=role,
-        account_id=account_id, label=clean_name(label, "label")[:100], host_fields=_host_fields(recipe, host_fields or {}),
-        recovery_owner=recovery_owner, state="active", tries=0,
-    )  # fmt: skip
-    session.add(made)
+    session.add(draft)
     session.flush()
     record(
-        session, Tag.TOOL_ACCOUNT_ADDED, actor=actor, now=now, company_id=company_id, store_id=store_id, subject_id=account_id,
-        application_id=application_id, tool_account_id=made.id, role=role,
+        session, Tag.TOOL_ACCOUNT_ADDED, actor=actor, now=now, company_id=draft.company_id, store_id=draft.store_id,
+        subject_id=draft.account_id, application_id=draft.application_id, tool_account_id=draft.id, role=draft.role,
     )  # fmt: skip
-    return made
 
 
-def _host_fields(recipe: RecipeText, given: Mapping[str, str]) -> dict[str, str]:
+def check_host_fields(recipe: RecipeText, given: Mapping[str, str]) -> dict[str, str]:
     """Exactly the host fields of the recipe, each one DNS label. Raises Invalid naming the first that is not."""
     wanted = host_field_names(recipe)
     for name in wanted:

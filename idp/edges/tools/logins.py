@@ -83,6 +83,8 @@ class LoginRun:
 
     async def _log_in(self) -> str:
         try:
+            if self.account.state != "active":
+                return await self._failed(self.account.code or "tool_degraded", passing=False)
             outcome = await self._attempt()
         except NoTries:
             return await self._failed("locked" if self.account.blocked_until else "no_tries", passing=False)

@@ -23,6 +23,7 @@ from wtforms import (
 from wtforms.i18n import get_translations
 from wtforms.validators import EqualTo, InputRequired, Length, NumberRange, Optional
 
+from connectors.recipes.model import Recipe
 from idp.core.errors import SekishoError
 from idp.edges import language
 
@@ -258,6 +259,71 @@ class MetadataForm(Form):
     """A06: newer metadata of a SAML application."""
 
     metadata = TextAreaField(lazy("メタデータの中身(XML)"), [Optional(), Length(max=200_000)])
+
+
+class RecipeForm(Form):
+    """A08: a recipe, as a file or pasted."""
+
+    text = TextAreaField(lazy("レシピの中身(YAML)"), [Optional(), Length(max=70_000)])
+
+
+class ToolForm(Form):
+    """A09: a tool from an approved recipe."""
+
+    recipe = SelectField(lazy("レシピ"))
+    name = StringField(lazy("ツールの名前"), [InputRequired(), Length(max=200)])
+    slug = StringField(lazy("短い名前(英小文字)"), [InputRequired(), Length(max=63)])
+    functions = TextAreaField(lazy("機能(1行に1つ。例:points.adjust)"), [Optional(), Length(max=8000)])
+
+
+class ToolAccountForm(Form):
+    """A09: one account inside a tool, and for whom it is."""
+
+    company = StringField(lazy("会社コード"), [Optional(), Length(max=32)])
+    label = StringField(lazy("呼び名"), [InputRequired(), Length(max=100)])
+    store = StringField(lazy("店舗コード(その店だけのとき)"), [Optional(), Length(max=32)])
+    role = SelectField(lazy("役割(その役割だけのとき)"))
+    person = StringField(lazy("スタッフ番号(1人だけのとき)"), [Optional(), Length(max=64)])
+    recovery_owner = SelectField(
+        lazy("パスワード再設定のメールが届く先"),
+        default="unknown",
+        choices=choices(
+            [
+                ("company", lazy("会社のメール")), ("store", lazy("店舗のメール")), ("person", lazy("だれか個人のメール")),
+                ("unknown", lazy("わからない")),
+            ]
+        ),
+    )  # fmt: skip
+
+
+class TermsForm(Form):
+    """VA-48: where the written permission lies."""
+
+    note = TextAreaField(lazy("許可した人と、書類のある場所"), [InputRequired(), Length(max=200)])
+
+
+class SheetForm(Form):
+    """V05: a table of accounts."""
+
+    company = StringField(lazy("会社コード"), [Optional(), Length(max=32)])
+    rotate = BooleanField(lazy("預けたら、すぐ新しいパスワードに変える"), default=True)
+
+
+def deposit_form(recipe: Recipe, names: Iterable[str]) -> Any:
+    """V03: one input for each field of the recipe, in its own words; the secret ones masked. No input ever holds a value."""
+
+    class DepositForm(Form):
+        """The fields of one account."""
+
+    for name in names:
+        field = recipe.fields[name]
+        kind = PasswordField if field.secret else StringField
+        setattr(DepositForm, f"field_{name}", kind(field.label, [InputRequired()]))
+    if recipe.password is not None and recipe.password.change is not None:
+        DepositForm.rotate = BooleanField(lazy("預けたら、すぐ新しいパスワードに変える"), default=True)
+    else:
+        DepositForm.rotate = HiddenField()
+    return DepositForm()
 
 
 class GrantForm(Form):

@@ -30,6 +30,7 @@ def navigation(looking: Looking) -> list[dict[str, Any]]:
         items.append(("/hq/stores", t("店舗"), "store"))
     if viewer.can(Power.MANAGE_APPLICATIONS):
         items.append(("/hq/apps", t("アプリの管理"), "settings"))
+        items += [("/hq/tools", t("ツール"), "link"), ("/hq/vault", t("パスワード金庫"), "lock")]
     if viewer.can(Power.SEE_RECEIPTS):
         items.append(("/receipts", t("切断の記録"), "receipt"))
     if viewer.can(Power.SEE_LOG):
