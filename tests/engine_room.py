@@ -25,6 +25,7 @@ from idp.domain.gateway.tickets import Person
 from idp.domain.tools.models import ToolAccount
 from idp.edges.tools.engine import Engine
 from idp.edges.tools.means import Means
+from idp.edges.tools.threads import Threads
 from idp.services import ENGINE_OPENS, build_vault, ticket_key
 from tests.actors import CLI
 from tests.fakes.tools.site import Site, recipe_text
@@ -136,12 +137,16 @@ async def room(
         vault = build_vault(settings, opens=ENGINE_OPENS)
         key = ticket_key(vault)
     async with open_client(loopback=True, total_s=None) as client:
-        means = Means(app, settings, vault, Brake(10_000), key, client, sleep=sleep)
+        threads = Threads(app)
+        means = Means(threads, settings, vault, Brake(10_000), key, client, sleep=sleep)
         at = place(app, recipe_text(site, replace=replace or {}))
         made = Room(app, settings, vault, Engine(means), site, at, waits)
         if deposit:
             await made.deposit(site.credentials)
-        yield made
+        try:
+            yield made
+        finally:
+            threads.close()
 
 
 def turn_back_tries(app: Flask, tool_account_id: uuid.UUID) -> None:

@@ -56,7 +56,12 @@ async def chromium(*, sandbox: bool = True, env: Mapping[str, str] = os.environ)
             executable_path=executable(env),
             chromium_sandbox=sandbox,
             env={name: env[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in env},
-            args=["--disable-background-networking", "--disable-component-update", "--disable-sync"],
+            args=[
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--disable-features=AutofillServerCommunication",  # it describes the forms of a login page to its maker
+            ],
         )
         try:
             yield browser

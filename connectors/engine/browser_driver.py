@@ -7,7 +7,7 @@ the cookies alone, because that is how the gateway will use them. A login that l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +28,8 @@ from connectors.recipes.model import By, Recipe, Step
 POLL_S: Final = 0.1
 PROBE_S: Final = 0.4
 STILL_S: Final = 1.0
+#: a page without any traffic for so long has no more to say: waiting for the end of the login's time would tell no more
+STUCK_S: Final = 4.0
 _FIELDS: Final = "input, textarea, select"
 _BUTTONS: Final = "button, input[type=submit], input[type=button], input[type=image], [role=button], a[href]"
 #: read by us, in the page: what a person would see of an element. A hostile page can lie here as it can to a person.
@@ -67,14 +69,13 @@ class _Job:
         self.in_flight += by
         self.moved_at = asyncio.get_running_loop().time()
 
-    @property
-    def is_still(self) -> bool:
-        """Whether the page has nothing under way and has said its last word."""
-        return self.in_flight <= 0 and asyncio.get_running_loop().time() - self.moved_at >= STILL_S
+    def is_still(self, seconds: float) -> bool:
+        """Whether the page has had nothing under way for so long."""
+        return self.in_flight <= 0 and asyncio.get_running_loop().time() - self.moved_at >= seconds
 
 
 class BrowserDriver:
-    """One login at one tool account. http: a driver of the same job, for the proof."""
+    """One login at one tool account. http: a driver of the same job, for the proof; watch: may look at the browser's traffic."""
 
     def __init__(
         self,
@@ -86,7 +87,9 @@ class BrowserDriver:
         new_secret: NewSecret,
         loopback: bool,
         before_submit: BeforeSubmit,
+        watch: Callable[[BrowserContext], None] | None = None,
     ) -> None:
+        self._watch = watch
         self._browser, self._http, self._recipe, self._values = browser, http, recipe, values
         self._new_secret, self._loopback, self._before_submit = new_secret, loopback, before_submit
         self.submitted = False
@@ -103,6 +106,8 @@ class BrowserDriver:
                     locale="ja-JP",
                     proxy={"server": address, "bypass": "<-loopback>"},
                 )
+                if self._watch is not None:
+                    self._watch(context)
                 try:
                     jar = await self._in(context)
                 finally:
@@ -226,7 +231,8 @@ class BrowserDriver:
                 break
             page = await self._facts(job)
             code = why_not(self._recipe, page)
-            if job.is_still and code not in {"recipe_drift", "tool_away"}:
+            known = code not in {"recipe_drift", "tool_away"}
+            if job.is_still(STILL_S if known else STUCK_S):
                 raise Failed(code, submitted=self.submitted)
             await asyncio.sleep(PROBE_S)
         if await self._http.probe(Jar(user_agent=agent)) != "logged_out":

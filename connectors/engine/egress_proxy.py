@@ -37,6 +37,8 @@ class EgressProxy:
             await self._one(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, ValueError):
             pass  # either side is gone or spoke no HTTP: the browser shows a failed request, and the driver a missing element
+        except asyncio.CancelledError:
+            pass  # the job is over; asyncio's stream server reports a cancelled connection as an error of the program
         finally:
             self._tasks.discard(task)
             writer.close()

@@ -92,12 +92,16 @@ class HttpDriver:
             return standing(self._recipe, await self._look(jar))
 
     async def log_out(self, jar: Jar) -> bool:
-        """Send the tool's logout; True when the probe then refuses the jar, whatever the tool answered."""
-        logout = self._recipe.session.logout
+        """Send the tool's logout; True when the probe then refuses the jar as it was, whatever the tool answered.
+
+        Many tools only tell the browser to forget its cookie. What somebody has kept goes on working then, so it is the kept
+        jar that is tried.
+        """
+        logout, kept = self._recipe.session.logout, Jar.from_json(jar.to_json())
         if logout is not None:
             async with self._deadline():
                 await self._send(logout.method, logout.url, jar, b"" if logout.method == "POST" else None)
-        return await self.probe(jar) == "logged_out"
+        return await self.probe(kept) == "logged_out"
 
     # --- the walk through the pages ----------------------------------------------------------------------------------
 

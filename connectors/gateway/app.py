@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable
 from typing import Final
 
@@ -16,7 +17,7 @@ import aiohttp
 from aiohttp import web
 
 from connectors.egress import judge_url, open_client
-from connectors.gateway import admit, exchange, pages, rules
+from connectors.gateway import admit, pages, rules
 from connectors.gateway.access import AccessLog
 from connectors.gateway.body import Bridge
 from connectors.gateway.exchange import Call
@@ -141,7 +142,7 @@ class Gateway:
             self.access.add(row)
 
     async def _held(self, call: Call) -> web.StreamResponse:
-        """Serve a call as a task that a cut can stop at any point."""
+        """Serve a call as a task that a cut can stop at any point, also while its form is still on the way."""
         work = asyncio.create_task(Passage(self, call).serve())
         with self.held.holding(call.digest, work.cancel) as entry:
             try:
@@ -206,18 +207,13 @@ class Gateway:
             )
         url = bridge.tool_url(view.host, request.raw_path)
         judge_url(url, recipe.hosts.declared, loopback=self.settings.loopback)
+        raw_path, _, query = request.raw_path.partition("?")
         try:
-            raw_path, _, query = request.raw_path.partition("?")
             path = rules.normal_path(raw_path, recipe.charset)
-            form, form_text = await exchange.read_form(request, recipe.charset)
         except rules.BadPath:
             return self._page("bad_request")
-        except exchange.TooBig:
-            return self._page("too_big")
-        pairs = rules.pairs_of(query, recipe.charset) + rules.pairs_of(form_text, recipe.charset)
-        opaque = request.body_exists and form is None
-        asked = rules.Asked(request.method, path, pairs, opaque_body=opaque)
-        return Call(request, digest, view, recipe, bridge, asked, url, form)
+        asked = rules.Asked(request.method, path, rules.pairs_of(query, recipe.charset))
+        return Call(request, digest, view, recipe, bridge, asked, url)
 
     def ended(self) -> web.Response:
         """The page after a cut, which also forgets this origin in the browser."""
@@ -249,8 +245,13 @@ async def _unnamed(_request: web.Request, answer: web.StreamResponse) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Serve on loopback behind a TLS edge; yields the port. Request bodies are passed on as they are, not inflated."""
+async def serving(
+    app: web.Application, host: str, port: int, *, bound: socket.socket | None = None
+) -> AsyncIterator[int]:
+    """Serve on loopback behind a TLS edge; yields the port. Request bodies are passed on as they are, not inflated.
+
+    bound: a socket to serve on instead, for who has to know the port before there is an application.
+    """
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -263,7 +264,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[i
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port) if bound is None else web.SockSite(runner, bound)
         await site.start()
         yield int(runner.addresses[0][1])
     finally:

@@ -6,7 +6,7 @@ import asyncio
 import codecs
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
@@ -19,6 +19,7 @@ from connectors.gateway import rules
 from connectors.gateway.admit import COOKIE, NONCE
 from connectors.gateway.body import HTML_TYPES, MAX_FORM, MAX_REWRITTEN, REWRITTEN_TYPES, Bridge
 from connectors.gateway.jar import Opened
+from connectors.gateway.multipart import Fields, Odd
 from connectors.gateway.rules import Asked
 from connectors.ports import GatewayView
 from connectors.recipes import urls
@@ -38,6 +39,10 @@ class TooBig(Exception):
     """The upload is larger than the recipe allows."""
 
 
+class NotSent(Exception):
+    """An upload was stopped before its end, and so before the tool could act on it; `Call.refused` says why."""
+
+
 class LoggedOut(Exception):
     """The tool does not know our login any more. Its answer is never shown (VA-55)."""
 
@@ -48,7 +53,11 @@ class Unreadable(Exception):
 
 @dataclass(slots=True)
 class Call:
-    """One request of one person, and everything that is known about it. started: bytes have left to the browser."""
+    """One request of one person, and everything that is known about it.
+
+    fields: reads a multipart form on its way, where a route of the recipe looks at fields; started: bytes have left to the
+    browser; refused: why the upload was stopped, a code of `pages`.
+    """
 
     request: web.Request
     digest: bytes
@@ -58,8 +67,9 @@ class Call:
     asked: Asked
     url: str
     form: bytes | None = None
+    fields: Fields | None = None
     started: bool = False
-    too_big: bool = False
+    refused: str = ""
     sent_bytes: int = 0
     rule: str = "allow"
     status: int = 0
@@ -103,14 +113,39 @@ def outgoing_headers(call: Call, opened: Opened, now: float) -> CIMultiDict[str]
 
 
 async def upload(call: Call) -> AsyncIterator[bytes]:
-    """The request body, never more than the recipe allows."""
-    total = 0
+    """The request body, never more than the recipe allows, and nothing that its routes deny."""
+    total, held = 0, b""
     async for chunk in call.request.content.iter_chunked(CHUNK):
         total += len(chunk)
         if total > call.recipe.routes.upload_max_bytes:
-            call.too_big = True  # aiohttp reports whatever a body raises as a broken connection
-            raise TooBig
-        yield chunk
+            raise _stopped(call, "too_big")
+        if call.fields is None:
+            yield chunk
+            continue
+        # One piece behind: what ends the form leaves only when all of it was read.
+        if held:
+            yield held
+        _judge_fields(call, call.fields, chunk)
+        held = chunk
+    if call.fields is not None:
+        if not call.fields.ended:
+            raise _stopped(call, "bad_request")
+        yield held
+
+
+def _judge_fields(call: Call, fields: Fields, chunk: bytes) -> None:
+    try:
+        pairs = tuple(fields.feed(chunk))
+    except Odd:
+        raise _stopped(call, "bad_request") from None
+    if pairs and rules.decide(call.recipe, replace(call.asked, pairs=call.asked.pairs + pairs), call.url) != "allow":
+        call.rule = "deny"
+        raise _stopped(call, "route_denied")
+
+
+def _stopped(call: Call, code: str) -> NotSent:
+    call.refused = code  # aiohttp reports whatever a body raises as a broken connection
+    return NotSent(code)
 
 
 async def ask_tool(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -14,6 +15,7 @@ from connectors.egress import Refused
 from connectors.gateway import admit, exchange, pages, rules
 from connectors.gateway.exchange import Call, LoggedOut, Reply, Stop, Unreadable
 from connectors.gateway.jar import JarConflict, Opened
+from connectors.gateway.multipart import fields_of
 from connectors.gateway.sockets import MAX_MESSAGE, PING_S, relay
 from connectors.ports import AccessRow, GatewayView
 from connectors.recipes import urls
@@ -43,6 +45,7 @@ class Passage:
         """The answer to the call."""
         call = self._call
         try:
+            await self._read_form()
             call.rule = rules.decide(call.recipe, call.asked, call.url)
             await self._judge_route()
             await self._ready()
@@ -61,10 +64,32 @@ class Passage:
         except TimeoutError:
             return self._broken("tool_slow")
         except (aiohttp.ClientError, Refused, Unreadable) as error:
-            if call.too_big:
-                return self._page("too_big")
+            if call.refused:
+                return self._page(call.refused)
             log.warning("tool %s: %s", call.recipe.id, type(error).__name__)
             return self._broken("tool_away")
+
+    async def _read_form(self) -> None:
+        """Read a small form, which routes look at; raises Shown for one that is too big.
+
+        A form may dribble in for as long as its sender likes. One that was not there yet when the session was checked is
+        checked again: it could have been begun before the cut to be finished after it.
+        """
+        call, request = self._call, self._call.request
+        if not request.body_exists:
+            return
+        late, charset = not request.content.is_eof(), call.recipe.charset
+        try:
+            call.form, text = await exchange.read_form(request, charset)
+        except exchange.TooBig:
+            raise Shown(self._page("too_big")) from None
+        if call.form is None and rules.looks_at_fields(call.recipe, call.asked):
+            call.fields = fields_of(request.headers.get("Content-Type", ""), charset)
+        opaque = call.form is None and call.fields is None
+        pairs = call.asked.pairs + rules.pairs_of(text, charset)
+        call.asked = replace(call.asked, pairs=pairs, opaque_body=opaque)
+        if late and call.form is not None:
+            call.view = await self._fresh()
 
     async def _judge_route(self) -> None:
         """Raises Shown for what never goes to the tool."""

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from connectors.recipes.globs import Glob
+from connectors.recipes.globs import Glob, path_matches
 from connectors.recipes.model import Recipe
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -85,7 +85,7 @@ def normal_path(raw: str, charset: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request as the route rules see it. pairs: of the query and an urlencoded body, decoded."""
+    """One request as the route rules see it. pairs: of the query and a form, decoded; opaque_body: there is one that is not read."""
 
     method: str
     path: str
@@ -124,9 +124,16 @@ def _covers(glob: Glob, asked: Asked, path: str, pairs: tuple[tuple[str, str], .
         return True
     if glob.query is None or not asked.opaque_body:
         return False
-    # The name could be inside a body that we do not read (multipart); PHP and others read it as a form all the same.
+    # The name could be inside a body that we do not read, and that the tool reads as a form all the same.
     bare = Glob(glob.method, glob.path)
     return any(bare.matches(method, path) for method in methods)
+
+
+def looks_at_fields(recipe: Recipe, asked: Asked) -> bool:
+    """Whether some route depends on the fields of a form there."""
+    globs = [*recipe.routes.logout, *(glob for kind in recipe.routes.deny.values() for glob in kind or ())]
+    path = asked.path.casefold()
+    return any(glob.query is not None and path_matches(glob.path.casefold(), path) for glob in globs)
 
 
 def cacheable(recipe: Recipe, asked: Asked) -> bool:

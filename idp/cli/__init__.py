@@ -12,15 +12,18 @@ from idp.cli import (
     companies,
     database,
     demo,
+    engine,
     gateway,
     keys,
     receipts,
     revoke,
     saml,
+    saml_add,
     server,
     siem,
     staff,
     tool_accounts,  # noqa: F401 - it adds commands to `tool`
+    tool_engine,  # noqa: F401 - and so does this one
     tools,
     vault,
 )
@@ -35,11 +38,12 @@ def cli() -> None:
 
 
 for command in (
-    database.init, database.database, database.doctor, demo.demo, server.serve, server.worker, gateway.gateway, companies.company, companies.region,
-    companies.store, staff.staff, apps.app, revoke.revoke, receipts.receipt, keys.keys, saml.saml, siem.siem, audit.audit, tools.tool, vault.vault,
+    database.init, database.database, database.doctor, demo.demo, server.serve, server.worker, gateway.gateway, engine.engine, companies.company, companies.region,
+    companies.store, staff.staff, apps.app, revoke.revoke, receipts.receipt, keys.keys, saml.saml, siem.siem, audit.audit, tools.tool,
+    vault.vault,
 ):  # fmt: skip
     cli.add_command(command)
-apps.app.add_command(saml.add_saml)
+apps.app.add_command(saml_add.add_saml)
 
 
 def main() -> None:

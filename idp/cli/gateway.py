@@ -31,17 +31,19 @@ def gateway(host: str | None, port: int | None) -> None:
     settings = Settings.without_pepper(**over)
     if not settings.gateway_at:
         raise RefusedToStart("No gateway domain: set SEKISHO_GATEWAY_DOMAIN (docs/operations/gateway.md).")
-    asyncio.run(run(create_database_app(settings), settings))
+    asyncio.run(_until_told(settings))
 
 
-async def run(
-    app: Flask, settings: Settings, *, stop: asyncio.Event | None = None, ready: asyncio.Event | None = None
-) -> None:
-    """Serve until SIGTERM or SIGINT, or until `stop`. ready: set once the first request may come."""
-    stop = stop or asyncio.Event()
-    loop = asyncio.get_running_loop()
+async def _until_told(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    await run(create_database_app(settings), settings, stop=stop)
+
+
+async def run(app: Flask, settings: Settings, *, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
+    """Serve until `stop`. app: the database alone; ready: set once the first request may come."""
     with app.app_context():
         vault = build_vault(settings, opens=GATEWAY_OPENS)
     ports = DatabasePorts(app, settings, vault)

@@ -33,6 +33,7 @@ from idp.lifecycle.revocation.words import Door, Reason, Scope
 from idp.worker import Worker
 from idp.worker import main as run_worker
 from tests.conftest import dispose, settings_for
+from tests.crash import engine_child
 
 STATEMENT = re.compile(
     r"(INSERT INTO|UPDATE|DELETE FROM) (\w+)|SELECT\b.*?\bFROM\s+\(?(?:SELECT\b.*?\bFROM\s+)?(\w+)", re.DOTALL
@@ -82,8 +83,11 @@ class Deadly:
         self._inner.check(url)
 
     def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Answer:
-        """As the real one: nothing that is killed here fetches a document."""
-        return self._inner.get(url, headers=headers)
+        """As the real one, between two steps."""
+        self._steps("asked")
+        answer = self._inner.get(url, headers=headers)
+        self._steps("answered")
+        return answer
 
     def post(self, url: str, body: bytes, *, headers: Mapping[str, str]) -> Answer:
         """As the real one, between two steps."""
@@ -113,6 +117,8 @@ def act(app: Flask, steps: Steps, order: dict[str, Any]) -> None:
             run_worker(app)
         case "seal":
             seal(app, steps)
+        case "engine":
+            engine(app, steps)
 
 
 class DeadlyHead(HeadFile):
@@ -138,6 +144,14 @@ def seal(app: Flask, steps: Steps) -> None:
         sealer.release()
 
 
+def engine(app: Flask, steps: Steps) -> None:
+    """The login engine, with its own coarser steps: several threads write, so that single statements have no order."""
+    coarse = Steps()
+    coarse.at, coarse.tell = steps.at, steps.tell
+    steps.at, steps.tell = 0, lambda _name: None
+    engine_child.work(app, coarse)
+
+
 def prepare(url: str, folder: str) -> tuple[Flask, Steps]:
     """The product on one database, with every connection closed again: a fork must not share one."""
     settings, steps = settings_for(url, Path(folder)), Steps()
@@ -147,6 +161,7 @@ def prepare(url: str, folder: str) -> tuple[Flask, Steps]:
         app.extensions["sekisho"].saml_keys.refresh(now=clock.now())
     dispose(app)
     steps.watch(app)
+    engine_child.watch(app, name_of)
     return app, steps
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import date
 from functools import wraps
 from http.cookies import SimpleCookie
 from typing import Any
@@ -20,17 +17,13 @@ from connectors.cookies import Jar
 from connectors.gateway.admit import COOKIE
 from connectors.gateway.app import create_gateway, serving
 from connectors.gateway.settings import GatewaySettings
-from connectors.recipes.hosts import Ground
 from connectors.recipes.load import load
 from connectors.scanset import build
-from tests.fakes.house import GatewaySession, House, Ticket, ToolSession
+from tests.fakes.house import GROUND, House
 from tests.fakes.tools.site import CSRF, SESSION, Site, recipe_text, running
 
 IDP = "http://localhost:8000"
 PASSWORD = "P&ssw0rd/髙<1>x"
-GROUND = Ground(today=date(2026, 11, 22), loopback=True)
-
-
 Test = Callable[..., Coroutine[Any, Any, None]]
 
 
@@ -135,42 +128,52 @@ class Device:
                 else:
                     self.cookies[name] = morsel.value
 
-    def socket(self, path: str, **headers: str) -> Any:
+    def socket(self, path: str, *, protocols: tuple[str, ...] = ("v1",), **headers: str) -> Any:
         return self.client.ws_connect(
-            self.url(path), headers=self.outgoing({"Origin": self.origin, **headers}), protocols=("v1",), origin=None
+            self.url(path), headers=self.outgoing({"Origin": self.origin, **headers}), protocols=protocols, origin=None
         )
+
+
+@dataclass
+class Place:
+    """What a stage wants to know of a tool that is not ours."""
+
+    host: str
+    other_host: str = ""
 
 
 @dataclass
 class Stage:
     """A tool, a gateway in front of it, and the house behind it."""
 
-    site: Site
-    house: House
+    site: Site | Place
+    house: Any
     port: int
     client: aiohttp.ClientSession
     settings: GatewaySettings
 
-    def person(self, session: str = "gs-1", *, label: str | None = None, tool_session: str = "ts-1") -> Device:
+    def person(self, session: str = "gs-1", *, label: str | None = None) -> Device:
         """Somebody who has been admitted already."""
         host = f"shift-note-{label or session}.{self.settings.domain}"
         hosts = {host: self.site.host}
         if self.site.other_host:
             hosts[f"shift-note-{label or session}-2.{self.settings.domain}"] = self.site.other_host
         cookie = f"cookie-{session}-{secrets.token_hex(8)}"
-        known = self.house.sessions.setdefault(session, GatewaySession(tool_session, "recipe-1", hosts))
-        known.cookies[hashlib.sha256(cookie.encode()).digest()] = host
+        self.house.open_session(session, hosts)
+        self.house.give_cookie(session, host, cookie)
         return Device(self.client, self.port, host, {COOKIE: cookie})
 
     def stranger(self, session: str = "gs-1") -> Device:
         """A browser that has not been admitted."""
         return Device(self.client, self.port, f"shift-note-{session}.{self.settings.domain}")
 
-    def ticket(self, session: str, host: str, challenge: bytes, *, next_host: str | None = None) -> str:
+    def ticket(self, session: str, host: str, challenge: bytes) -> str:
         """What the portal issues."""
-        name = secrets.token_hex(8)
-        self.house.tickets[name] = Ticket(session, host, challenge, next_host, f"http://{host}/home")
-        return name
+        return self.house.give_ticket(session, host, challenge)
+
+
+#: which house the stage is built on: `(login) -> House` or the like of it
+HOUSES: list[Callable[[Callable[[], Awaitable[Jar | None]]], Any]] = [House]
 
 
 @contextlib.asynccontextmanager
@@ -191,17 +194,17 @@ async def staged(
         running(site),
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True) as client,
     ):
-        house = House(login)
-        house.recipes["recipe-1"] = load(recipe_text(site, replace=replace or {}), GROUND).recipe
+        house = HOUSES[-1](login)
         jar = await login()
         assert jar is not None
         guards = (
             build([site.credentials["password"]], key=secrets.token_bytes(32), charset=site.charset) if scan else None
         )
-        house.tool_sessions["ts-1"] = ToolSession(jar.to_json(), **({"scan": guards} if guards else {}))
+        text = recipe_text(site, replace=replace or {})
+        house.furnish(text, load(text, GROUND).recipe.digest, jar, guards)
         told = GatewaySettings(
             domain="gw.localhost", idp=IDP, scheme="http", loopback=True, **{"sweep_s": 0.1, **settings}
         )
-        app = create_gateway(house.ports(), told, now=time.time, new_secret=lambda: secrets.token_urlsafe(32))
-        async with serving(app, "127.0.0.1", 0) as port:
+        app = create_gateway(house.ports(), told, now=house.now, new_secret=lambda: secrets.token_urlsafe(32))
+        async with house.running(), serving(app, "127.0.0.1", 0) as port:
             yield Stage(site, house, port, client, told)

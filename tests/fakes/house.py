@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 
 from connectors.cookies import Jar
 from connectors.ports import AccessRow, Admission, GatewayPorts, GatewayView, JarState, RenewResult, ToolState
+from connectors.recipes.hosts import Ground
+from connectors.recipes.load import load
 from connectors.recipes.model import Recipe
 from connectors.scanset import NO_GUARDS, ScanSet
+
+GROUND = Ground(today=date(2026, 11, 22), loopback=True)
 
 
 class DatabaseAway(Exception):
@@ -80,6 +87,52 @@ class House:
     def ports(self) -> GatewayPorts:
         """As the gateway gets them."""
         return GatewayPorts(live=self, jars=self, recipes=self, door=self, trail=self, process=self)
+
+    # --- what a test puts in, and looks at; `DatabaseHouse` has the same ---
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Nothing to start here."""
+        yield
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """The clock that the gateway is given."""
+        return time.time
+
+    def furnish(self, text: bytes, digest: str, jar: Jar, scan: ScanSet | None) -> None:
+        """A tool that is logged in."""
+        self.recipes["recipe-1"] = load(text, GROUND).recipe
+        self.tool_sessions["ts-1"] = ToolSession(jar.to_json(), scan=scan or NO_GUARDS)
+
+    def replace_login(self, jar: Jar) -> None:
+        """A new login of the engine."""
+        tool = self.tool_sessions["ts-1"]
+        tool.jar, tool.version, tool.generation = jar.to_json(), tool.version + 1, tool.generation + 1
+
+    def set_tool(self, *, state: ToolState, code: str | None = None) -> None:
+        """How our login inside the tool stands."""
+        self.tool_sessions["ts-1"].state, self.tool_sessions["ts-1"].code = state, code
+
+    def open_session(self, name: str, hosts: Mapping[str, str]) -> None:
+        """Somebody opened the tool."""
+        self.sessions.setdefault(name, GatewaySession("ts-1", "recipe-1", dict(hosts)))
+
+    def give_cookie(self, name: str, host: str, cookie: str) -> None:
+        """They were admitted to one origin."""
+        self.sessions[name].cookies[hashlib.sha256(cookie.encode()).digest()] = host
+
+    def give_ticket(self, name: str, host: str, challenge: bytes) -> str:
+        """What the portal issues."""
+        ticket = secrets.token_hex(8)
+        hosts = list(self.sessions[name].hosts)
+        after = hosts[hosts.index(host) + 1 :] if host in hosts else []
+        self.tickets[ticket] = Ticket(name, host, challenge, after[0] if after else None, f"http://{hosts[0]}/home")
+        return ticket
+
+    def ended(self, name: str) -> str | None:
+        """Why a session ended."""
+        return self.sessions[name].ended
 
     def cut(self, session: str, *, ring: bool = True) -> None:
         """T0: the session has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -45,7 +46,7 @@ async def jar_of(on: Room, tool_session_id: uuid.UUID) -> dict[str, str]:
     """The sealed jar, opened as the gateway would."""
     stored = await on.row(ToolSession, tool_session_id)
     account = on.at.account
-    place = jars.Place(account.company_id, account.store_id, account.id, tool_session_id)
+    place = jars.Place(account, tool_session_id)
     jar = await on.engine.means.call(
         lambda: jars.open_jar(on.vault, place, stored.jar_sealed, version=stored.jar_version, record=record_open)
     )
@@ -84,22 +85,20 @@ def test_VA_30_a_launch_logs_in_and_seals_what_the_gateway_needs(world: World) -
                     assert (await jar_of(on, opened))[SESSION] in site.sessions
                 scan = await on.engine.means.call(
                     lambda on=on, row=row: jars.open_scan(  # type: ignore[misc]
-                        on.vault, jars.Place(on.at.account.company_id, on.at.account.store_id, on.account_id, row.id),
+                        on.vault, jars.Place(on.at.account, row.id),
                         row.scan_sealed, generation=1, record=record_open,
                     )
                 )  # fmt: skip
                 assert Patterns(scan=scan).found_in(site.credentials["password"].encode()), name
                 assert (await on.account()).tries == 0
-        rows = await audit(on, Tag.SECRET_OPENED, Tag.SECRET_OPEN_ENDED, Tag.TOOL_LOGIN)
-        mine = [row for row in rows if row.detail.get("tool_account_id") == str(on.account_id)]
-        assert {row.tag for row in mine} == {Tag.SECRET_OPENED, Tag.SECRET_OPEN_ENDED, Tag.TOOL_LOGIN}
-        (row,) = [row for row in mine if row.tag == Tag.SECRET_OPENED]
-        assert (row.subject_id, row.detail["purpose"]) == (who.account_id, "login")
-        assert all(PASSWORD not in str(row.detail) for row in rows)
-        with pytest.raises(ClassRefused):  # VA-30: the engine signs nothing and reads no TOTP seed
-            await on.engine.means.call(
-                world.services.__class__(**{**world.services.__dict__, "vault": on.vault}).log_key().open
-            )
+                rows = await audit(on, Tag.SECRET_OPENED, Tag.SECRET_OPEN_ENDED, Tag.TOOL_LOGIN)
+                mine = [row for row in rows if row.detail.get("tool_account_id") == str(on.account_id)]
+                assert {row.tag for row in mine} == {Tag.SECRET_OPENED, Tag.SECRET_OPEN_ENDED, Tag.TOOL_LOGIN}
+                (row,) = [row for row in mine if row.tag == Tag.SECRET_OPENED]
+                assert (row.subject_id, row.detail["purpose"]) == (who.account_id, "login")
+                assert all(PASSWORD not in str(row.detail) for row in rows)
+                with pytest.raises(ClassRefused):  # VA-30: the engine signs nothing and reads no TOTP seed
+                    await on.engine.means.call(lambda: replace(world.services, vault=on.vault).log_key().open())
 
     run()
 

@@ -33,6 +33,8 @@ LIFE: Final = timedelta(hours=24)
 KEEP_DISCARDED: Final = timedelta(days=30)
 #: waits before another look at a tool that did not answer
 LATER: Final = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5), timedelta(minutes=30))
+#: something was submitted, and which password holds is not proven yet
+IN_DOUBT: Final = tuple(s.value for s in (State.SUBMITTING, State.VERIFYING, State.UNCERTAIN, State.OLD_LEFT))
 TRIGGERS: Final = ("import", "leaver", "leak", "schedule", "owner")
 
 

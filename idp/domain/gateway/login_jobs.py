@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from idp.core.db import change, claim
+from idp.domain.credentials import rotations
 from idp.domain.credentials.models import Rotation, SealedCredential
 from idp.domain.gateway import tool_sessions
 from idp.domain.gateway.models import LoginJob, ToolSession, UseTicket
@@ -71,7 +72,7 @@ def lease(session: Session, ticket_key: bytes, job_id: uuid.UUID, *, now: dateti
         return None
     tries.lock(session, row.tool_account_id)
     session.execute(select(ToolSession.id).where(ToolSession.id == row.tool_session_id).with_for_update(key_share=True))
-    if is_busy(session, row.tool_account_id, now=now):
+    if is_busy(session, row.tool_account_id, now=now, login=True):
         return None
     taken = claim(
         session,
@@ -196,12 +197,13 @@ def give_up(session: Session, one: Lost, *, now: datetime) -> bool:
     )  # fmt: skip
 
 
-def is_busy(session: Session, tool_account_id: uuid.UUID, *, now: datetime) -> bool:
+def is_busy(session: Session, tool_account_id: uuid.UUID, *, now: datetime, login: bool) -> bool:
     """Somebody works at this tool account: two logins at once are two tries, and may end each other's session (VA-47).
 
+    Also while a rotation does not know yet which password holds: a login with the wrong one would be a try for nothing.
     Asked with the account's row taken.
     """
-    login = (
+    job = (
         select(LoginJob.id)
         .join(ToolSession, ToolSession.id == LoginJob.tool_session_id)
         .where(ToolSession.tool_account_id == tool_account_id, LoginJob.done_at.is_(None), LoginJob.leased_until > now)
@@ -212,10 +214,10 @@ def is_busy(session: Session, tool_account_id: uuid.UUID, *, now: datetime) -> b
         .where(
             SealedCredential.tool_account_id == tool_account_id,
             Rotation.ended_at.is_(None),
-            Rotation.leased_until > now,
+            or_(Rotation.leased_until > now, Rotation.state.in_(rotations.IN_DOUBT if login else ())),
         )
     )
-    return bool(session.scalar(select(or_(login.exists(), rotation.exists()))))
+    return bool(session.scalar(select(or_(job.exists(), rotation.exists()))))
 
 
 def _free(now: datetime) -> tuple[ColumnElement[bool], ...]:

@@ -112,7 +112,7 @@ class Engine:
         def lease(session: Session) -> Held | None:
             now = clock.now()
             tries.lock(session, tool_account_id)
-            if login_jobs.is_busy(session, tool_account_id, now=now):
+            if login_jobs.is_busy(session, tool_account_id, now=now, login=False):
                 return None  # one at a time at a tool account (VA-47)
             return rotations.lease(session, rotation_id, now=now)
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -60,16 +60,19 @@ class NoTries(Exception):
     """The budget of the tool account is used up: nothing was sent."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoginRun:
-    """One job with everything around it."""
+    """One job with everything around it. account, recipe: read when it runs."""
 
     means: Means
     taken: Taken
     job: Job
+    account: ToolAccount = field(init=False)
+    recipe: Recipe = field(init=False)
 
     async def run(self) -> str:
         """Do the job. Returns its result word, which is also stored."""
+        self.account, self.recipe = await self.means.recipe(self.job.tool_account_id)
         async with beating(self._extend):
             return await (self._log_in() if self.job.task == "login" else self._leave())
 
@@ -79,22 +82,23 @@ class LoginRun:
     # --- login -------------------------------------------------------------------------------------------------------
 
     async def _log_in(self) -> str:
-        account, recipe = await self.means.recipe(self.job.tool_account_id)
         try:
-            outcome = await self._attempt(recipe)
+            if self.account.state != "active":
+                return await self._failed(self.account.code or "tool_degraded", passing=False)
+            outcome = await self._attempt()
         except NoTries:
-            return await self._failed(recipe, "locked" if account.blocked_until else "no_tries", passing=False)
+            return await self._failed("locked" if self.account.blocked_until else "no_tries", passing=False)
         except TicketInvalid as invalid:
             return await self._unwanted(invalid)
         except NotOpened as error:
-            return await self._failed(recipe, error.code, passing=error.code in PASSING)
+            return await self._failed(error.code, passing=error.code in PASSING)
         if outcome.result is not None:
-            return await self._succeeded(recipe, outcome.result)
-        return await self._failed(recipe, outcome.code or "recipe_drift", passing=outcome.state == "ended")
+            return await self._succeeded(outcome.result)
+        return await self._failed(outcome.code or "recipe_drift", passing=outcome.state == "ended")
 
-    async def _attempt(self, recipe: Recipe) -> Outcome:
+    async def _attempt(self) -> Outcome:
         job, device = self.job, await self._device()
-        if not await self.means.read(lambda s: tries.left(s, job.tool_account_id, recipe, now=clock.now())):
+        if not await self.means.read(lambda s: tries.left(s, job.tool_account_id, self.recipe, now=clock.now())):
             raise NoTries  # before the ticket: nothing is opened for a login that may not be sent
         desk = JobDesk(
             self.means,
@@ -108,16 +112,16 @@ class LoginRun:
 
         async def before_submit() -> None:
             nonlocal sent
-            await self.means.write(lambda session: self._submitting(session, recipe))
+            await self.means.write(self._submitting)
             sent = True
 
         def make(values: Mapping[str, Revealable]) -> Driver:
-            return self.means.driver(recipe, values, before_submit, device)
+            return self.means.driver(self.recipe, values, before_submit, device)
 
         left = (job.deadline_at - clock.now()).total_seconds()
         try:
             async with asyncio.timeout(max(0.0, left)):
-                return await jobs.log_in(desk, str(job.ticket_id), recipe, make, sleep=self.means.sleep)
+                return await jobs.log_in(desk, str(job.ticket_id), self.recipe, make, sleep=self.means.sleep)
         except TimeoutError:
             return Outcome(None, "tool_away", "needs_human" if sent else "ended", submitted=sent)
         except Failed as failed:  # the driver could not be made
@@ -126,10 +130,10 @@ class LoginRun:
     def _held(self, now: datetime) -> ColumnElement[bool]:
         return login_jobs.held(self.job, now)
 
-    def _submitting(self, session: Session, recipe: Recipe) -> None:
+    def _submitting(self, session: Session) -> None:
         """`submitted_at` and the try, in one transaction, before anything is sent. Raises LeaseLost, NoTries."""
         now = clock.now()
-        if not tries.spend(session, self.job.tool_account_id, recipe, now=now):
+        if not tries.spend(session, self.job.tool_account_id, self.recipe, now=now):
             raise NoTries
         if not login_jobs.submitting(session, self.job, now=now):
             raise LeaseLost
@@ -144,7 +148,7 @@ class LoginRun:
             lambda: jars.open_device(self.means.vault, place, sealed, generation=generation, record=record_open)
         )
 
-    async def _succeeded(self, recipe: Recipe, result: LoginResult) -> str:
+    async def _succeeded(self, result: LoginResult) -> str:
         job, place = self.job, self._place()
         before = await self.means.read(lambda session: _sealed(session, job))
         version, generation = (before.jar_version if before else 0) + 1, job.generation + 1
@@ -162,24 +166,24 @@ class LoginRun:
         try:
             sealed = await self.means.call(seal)
         except VaultError as error:
-            return await self._discard(recipe, result.jar, error.code)
+            return await self._discard(result.jar, error.code)
         try:
-            kept = await self.means.write(lambda session: self._keep(session, recipe, sealed, generation))
+            kept = await self.means.write(lambda session: self._keep(session, sealed, generation))
         except LeaseLost:
-            await self._log_out(recipe, result.jar)  # nobody will ever know this login: out of the tool again
+            await self._log_out(result.jar)  # nobody will ever know this login: out of the tool again
             raise
         if not kept:
-            return await self._discard(recipe, result.jar, "discarded")
-        await self._leave_old(recipe, before)
+            return await self._discard(result.jar, "discarded")
+        await self._leave_old(before)
         return "live"
 
-    def _keep(self, session: Session, recipe: Recipe, sealed: Mapping[str, Any], generation: int) -> bool:
+    def _keep(self, session: Session, sealed: Mapping[str, Any], generation: int) -> bool:
         """The session is live with this jar, if it still waits for exactly this login under this lease."""
         job, now = self.job, clock.now()
         tries.succeeded(session, job.tool_account_id)
         went = tool_sessions.move(
             session, job.tool_session_id, WAITING_FOR_LOGIN, generation=job.generation, generation_to=generation, now=now,
-            state="live", code=None, last_ok_at=now, ends_at=now + timedelta(hours=recipe.session.max_hours), **sealed,
+            state="live", code=None, last_ok_at=now, ends_at=now + timedelta(hours=self.recipe.session.max_hours), **sealed,
         )  # fmt: skip
         if not went:
             return False
@@ -189,31 +193,36 @@ class LoginRun:
         self._log(session, Tag.TOOL_LOGIN, now=now, code="live", generation=generation)
         return True
 
-    async def _leave_old(self, recipe: Recipe, before: ToolSession | None) -> None:
+    async def _leave_old(self, before: ToolSession | None) -> None:
         """A login that replaced a working one (new password, maximum age): the old session is logged out at the tool.
 
         Not where the tool itself keeps one session per account, nor after the tool had logged us out: there is nothing left.
         """
-        if before is None or before.jar_sealed is None or recipe.session.single or _asked_by_gateway(before, self.job):
+        if (
+            before is None
+            or before.jar_sealed is None
+            or self.recipe.session.single
+            or _asked_by_gateway(before, self.job)
+        ):
             return
         jar = await self._open_jar(before)
         if jar is not None:
             with contextlib.suppress(Failed):  # the old session ends by age; nobody waits for it
-                await self.means.http(recipe, {}, _never).log_out(jar)
+                await self.means.http(self.recipe, {}, _never).log_out(jar)
 
-    async def _discard(self, recipe: Recipe, jar: Jar, code: str) -> str:
+    async def _discard(self, jar: Jar, code: str) -> str:
         """Nobody wants this login any more: out of the tool again, and nothing of it is kept."""
-        gone = await self._log_out(recipe, jar)
+        gone = await self._log_out(jar)
         return await self._ended(f"{code}_{gone}")
 
     # --- what did not go well ------------------------------------------------------------------------------------------
 
-    async def _failed(self, recipe: Recipe, code: str, *, passing: bool) -> str:
+    async def _failed(self, code: str, *, passing: bool) -> str:
         def store(session: Session) -> None:
             job, now = self.job, clock.now()
             tries.lock(session, job.tool_account_id)
             if code == "locked":
-                tries.blocked(session, job.tool_account_id, recipe, now=now)
+                tries.blocked(session, job.tool_account_id, self.recipe, now=now)
             values = (
                 {"state": "ended", "end_reason": code, **tool_sessions.SHREDDED} if passing else {"state": "needs_human", "code": code}
             )  # fmt: skip
@@ -263,23 +272,22 @@ class LoginRun:
 
     async def _leave(self) -> str:
         """Send the tool's logout and look whether it refuses the jar; then the jar is gone, whatever it said."""
-        _, recipe = await self.means.recipe(self.job.tool_account_id)
         stored = await self.means.read(lambda session: _sealed(session, self.job))
         if stored is None or stored.jar_sealed is None:
             return await self._ended("no_jar")
         jar = await self._open_jar(stored)
         if jar is None:
             return await self._ended("jar_unreadable")
-        return await self._ended(await self._log_out(recipe, jar))
+        return await self._ended(await self._log_out(jar))
 
-    async def _log_out(self, recipe: Recipe, jar: Jar) -> str:
+    async def _log_out(self, jar: Jar) -> str:
         """`logged_out` when the probe then refuses the jar, `still_in`, or `tool_away`."""
         word = "tool_away"
         for wait in (0.0, *jobs.WAITS_S):
             if wait:
                 await self.means.sleep(wait)
             try:
-                gone = await self.means.http(recipe, {}, _never).log_out(jar)
+                gone = await self.means.http(self.recipe, {}, _never).log_out(jar)
             except Failed as failed:
                 word = failed.code
                 continue
@@ -320,8 +328,7 @@ class LoginRun:
             return None
 
     def _place(self) -> jars.Place:
-        job = self.job
-        return jars.Place(job.company_id, job.store_id, job.tool_account_id, job.tool_session_id)
+        return jars.Place(self.account, self.job.tool_session_id)
 
     def _log(self, session: Session, tag: Tag, *, now: datetime, result: str = "ok", **detail: Any) -> None:
         job = self.job

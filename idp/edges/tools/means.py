@@ -1,6 +1,6 @@
 """What one job of the engine may use: the database in short transactions, the vault, a way out to declared hosts.
 
-SQLAlchemy blocks, and the engine is one event loop: everything that touches the database or the vault runs in a thread.
+SQLAlchemy blocks, and the engine is one event loop: everything that touches the database or the vault runs in `Threads`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -22,19 +21,17 @@ from connectors.engine.jobs import Driver
 from connectors.ports import Revealable
 from connectors.recipes.model import Recipe
 from idp.core import clock, ids
-from idp.core.db import reading, retrying, transaction
 from idp.core.settings import Settings
 from idp.domain.credentials.opening import Brake
 from idp.domain.tools import recipes
 from idp.domain.tools.models import RecipeText, Tool, ToolAccount
+from idp.edges.tools.threads import Threads
 from vault import Vault
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 T = TypeVar("T")
-#: an event by name, for the tests that kill a process at it; the product does nothing there
-Reached = Callable[[str], object]
 NO_BROWSER: Final = "no_browser"
 
 
@@ -42,7 +39,7 @@ NO_BROWSER: Final = "no_browser"
 class Means:
     """Made once per engine. browser: a running Chromium, or None where recipes with `driver: browser` are refused."""
 
-    app: Flask
+    threads: Threads
     settings: Settings
     vault: Vault
     brake: Brake
@@ -57,31 +54,16 @@ class Means:
         return self.settings.issuer_is_loopback
 
     async def write(self, work: Callable[[Session], T]) -> T:
-        """One writing transaction in a thread; a whole one again when the database chose it as a victim."""
-
-        def once() -> T:
-            with transaction(reserved=True) as session:
-                return work(session)
-
-        return await self.call(lambda: retrying(once))
+        """One writing transaction; a whole one again when the database chose it as a victim."""
+        return await self.threads.write(work)
 
     async def read(self, work: Callable[[Session], T]) -> T:
-        """Look into the database, in a thread."""
-
-        def once() -> T:
-            with reading() as session:
-                return work(session)
-
-        return await self.call(once)
+        """Look into the database."""
+        return await self.threads.read(work)
 
     async def call(self, work: Callable[[], T]) -> T:
-        """Run something that blocks, in a thread with the application's databases."""
-
-        def inside() -> T:
-            with self.app.app_context():
-                return work()
-
-        return await asyncio.to_thread(inside)
+        """Something that opens its own short transactions, such as the vault."""
+        return await self.threads.work(work)
 
     async def recipe(self, tool_account_id: Any) -> tuple[ToolAccount, Recipe]:
         """The account and its pinned recipe, host fields filled in."""

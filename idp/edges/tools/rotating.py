@@ -119,7 +119,7 @@ class RotationRun:
             return
         words = {"changed": Event.SUBMITTED_OK, "rule_broken": Event.RULE_BROKEN, "unclear": Event.UNCLEAR}
         if self._held.state is State.SUBMITTING:
-            await self._step(words[said])
+            await self._step(words[said], code=None if said == "changed" else said)
         else:  # the walk ended without a form that holds a secret: the recipe's steps do not change a password
             await self._human("recipe_drift")
 

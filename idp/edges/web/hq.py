@@ -23,7 +23,7 @@ from idp.edges.browser import Answer, Looking, require
 from idp.edges.web import stopping
 from idp.edges.web.forms import CompanyForm, EmptyForm, IdForm, PersonForm, ReasonForm, StopForm, StoreForm, choices
 from idp.edges.web.store import code_page, end_of_day, role_names
-from idp.lifecycle.revocation import cascade, receipt, reinstate
+from idp.lifecycle.revocation import cascade, receipt, reinstate, tools
 from idp.lifecycle.revocation.cascade import Order, Target
 from idp.lifecycle.revocation.words import Door, Reason, Scope
 
@@ -160,6 +160,7 @@ def stop(looking: Looking, account_id: uuid.UUID) -> Answer:
                 f"account {account.id} also works outside this viewer's scope",
             )
         apps = receipt.applications_entered(session, account.id)
+        held = tools.choices(session, account.id, account.company_id, now=browser.now())
         store = next((s for a, s, _ in people.assignments_of(session, account.id) if a.ended_at is None and s), None)
     stopping.prepare(form)
     if form.validate_on_submit():
@@ -175,6 +176,7 @@ def stop(looking: Looking, account_id: uuid.UUID) -> Answer:
         store=store,
         scope=Scope.ACCOUNT.value,
         apps=apps,
+        tools=held,
         back=f"/hq/people/{account_id}",
     ), 400 if form.is_submitted() else 200
 

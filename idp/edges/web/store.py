@@ -26,7 +26,7 @@ from idp.edges import browser, language
 from idp.edges.browser import Answer, Looking, require
 from idp.edges.web import stopping
 from idp.edges.web.forms import EmptyForm, HireForm, StopForm, choices
-from idp.lifecycle.revocation import receipt
+from idp.lifecycle.revocation import receipt, tools
 from idp.lifecycle.revocation.words import Scope
 
 bp = Blueprint("store", __name__)
@@ -171,6 +171,8 @@ def stop(looking: Looking, code: str, account_id: uuid.UUID) -> Answer:
     with reading() as session:
         found = _person(session, looking, code, account_id, Power.REVOKE)
         apps = receipt.applications_entered(session, account_id)
+        here = found.here.id if found.elsewhere else None
+        held = tools.choices(session, account_id, found.account.company_id, assignment_id=here, now=browser.now())
         alone = found.here.role == Role.STORE_MANAGER.value and not people.other_managers(
             session, found.store.id, account_id, now=browser.now()
         )
@@ -186,7 +188,7 @@ def stop(looking: Looking, code: str, account_id: uuid.UUID) -> Answer:
         except Invalid as error:
             form.refuse(error)
     return render_template(
-        "web/stop.html", form=form, account=found.account, store=found.store, scope=scope.value, apps=apps,
+        "web/stop.html", form=form, account=found.account, store=found.store, scope=scope.value, apps=apps, tools=held,
         back=f"/store/{found.store.code}/staff/{account_id}",
     ), 400 if form.is_submitted() else 200  # fmt: skip
 

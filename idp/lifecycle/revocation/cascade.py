@@ -108,7 +108,10 @@ def revoke(session: Session, target: Target, order: Order, *, actor: Actor, now:
     knows = target.scope is not Scope.LOGIN_SESSION
     found = Snapshot(
         target.scope, ended, destinations.entered(session, apps, families), destinations.secrets_seen(session, target.scope, account_id),
-        tools.use_of(session, apps, reach, inside, ending, knows=knows, now=now),
+        tools.use_of(
+            session, apps, reach, inside, ending, knows=knows, now=now,
+            assignment_id=target.id if target.scope is Scope.ASSIGNMENT else None,
+        ),
     )  # fmt: skip
     revocation = Revocation(
         id=revocation_id, created_at=now, number=_number(now), company_id=account.company_id, account_id=account_id, store_id=store_id,

@@ -21,6 +21,7 @@ from idp.domain.directory.models import Account, Assignment, Company, Store
 from idp.domain.directory.roles import Power
 from idp.domain.directory.scope import Viewer
 from idp.domain.sessions.models import AppSession
+from idp.lifecycle.revocation.destinations import TOOL
 from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
 from idp.lifecycle.revocation.words import CutKind, CutState, Grade, Scope, weakest
 
@@ -279,7 +280,8 @@ class Entered:
 
 
 def applications_entered(session: Session, account_id: uuid.UUID) -> list[Entered]:
-    """What the dialog before a cut lists: every application ever entered, and how it can be cut (ux.md F9)."""
+    """What the dialog before a cut lists: every application ever entered, and how it can be cut (ux.md F9). Tools are
+    `tools.choices`."""
     rows = session.execute(
         select(
             Application.name,
@@ -288,7 +290,10 @@ def applications_entered(session: Session, account_id: uuid.UUID) -> list[Entere
         )
         .outerjoin(RelyingParty, RelyingParty.application_id == Application.id)
         .outerjoin(ServiceProvider, ServiceProvider.application_id == Application.id)
-        .where(Application.id.in_(select(AppSession.application_id).where(AppSession.account_id == account_id)))
+        .where(
+            Application.id.in_(select(AppSession.application_id).where(AppSession.account_id == account_id)),
+            Application.protocol != TOOL,
+        )
         .order_by(Application.name)
     )
     return [Entered(row.name, row.logout_url is not None, row.session_life_s) for row in rows]

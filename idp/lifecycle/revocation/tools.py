@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from connectors.cutclass import CutClass
 from idp.domain.applications import decide as gate
 from idp.domain.applications import registry as applications
 from idp.domain.applications.models import Application
@@ -99,16 +101,18 @@ def end_use(
 
 def use_of(
     session: Session, apps: ColumnElement[bool], reach: Collection[uuid.UUID], ended: Mapping[uuid.UUID, int],
-    ending: Mapping[uuid.UUID, uuid.UUID], *, knows: bool, now: datetime,
+    ending: Mapping[uuid.UUID, uuid.UUID], *, knows: bool, assignment_id: uuid.UUID | None = None, now: datetime,
 ) -> ToolUse:  # fmt: skip
     """The tools of a cut: those within reach and those ever entered, with the classes of their lines.
 
-    knows: the scope reaches what the person may know; one lost device does not.
+    knows: the scope reaches what the person may know; one lost device does not. assignment_id: only what was theirs through
+    this assignment; who stays in another store keeps that store's passwords.
     """
+    which: list[ColumnElement[bool]] = [GatewaySession.app_session_id.in_(select(AppSession.id).where(apps))]
+    if assignment_id is not None:
+        which.append(GatewaySession.assignment_id == assignment_id)
     entered = session.execute(
-        select(GatewaySession.application_id, GatewaySession.tool_account_id)
-        .where(GatewaySession.app_session_id.in_(select(AppSession.id).where(apps)))
-        .distinct()
+        select(GatewaySession.application_id, GatewaySession.tool_account_id).where(*which).distinct()
     ).all()
     wanted = {row.tool_account_id for row in entered} | set(reach)
     if not wanted:
@@ -129,3 +133,37 @@ def use_of(
         for row in rows
     )  # fmt: skip
     return ToolUse(access, ended, ending, frozenset(row.application_id for row in entered))
+
+
+@dataclass(frozen=True)
+class ToolChoice:
+    """One account inside a tool, in the dialog before a cut. classes: of its lines, the main one first."""
+
+    name: str
+    label: str
+    classes: tuple[CutClass, ...]
+    session_life_s: int | None
+
+
+def choices(
+    session: Session,
+    account_id: uuid.UUID,
+    company_id: uuid.UUID,
+    *,
+    assignment_id: uuid.UUID | None = None,
+    now: datetime,
+) -> list[ToolChoice]:
+    """What the dialog says of tools before the promise is made (vault-and-gateway.md §9): what the cut will find."""
+    apps = AppSession.account_id == account_id
+    reach = within_reach(session, account_id, company_id, assignment_id=assignment_id, now=now)
+    use = use_of(session, apps, reach, {}, {}, knows=True, assignment_id=assignment_id, now=now)
+    rows = session.execute(
+        select(ToolAccount.id, ToolAccount.label, Application.name, Application.session_life_s)
+        .join(Application, Application.id == ToolAccount.application_id)
+        .where(ToolAccount.id.in_([one.tool_account_id for one in use.access]))
+    ).all()
+    words = {row.id: row for row in rows}
+    return [
+        ToolChoice(words[one.tool_account_id].name, words[one.tool_account_id].label, one.classes, words[one.tool_account_id].session_life_s)
+        for one in use.access
+    ]  # fmt: skip

@@ -10,12 +10,11 @@ import pytest
 
 from connectors.gateway.admit import COOKIE, NONCE
 from tests.fakes.device import IDP, Device, Stage, in_loop, staged
-from tests.fakes.house import GatewaySession
 
 
-def waiting(stage: Stage, session: str = "gs-9") -> Device:
+def waiting(stage: Stage, session: str = "gs-9", **also: str) -> Device:
     device = stage.stranger(session)
-    stage.house.sessions[session] = GatewaySession("ts-1", "recipe-1", {device.host: stage.site.host})
+    stage.house.open_session(session, {device.host: stage.site.host, **also})
     return device
 
 
@@ -85,10 +84,8 @@ async def test_a_ticket_of_another_origin_or_after_the_cut_is_refused() -> None:
 @in_loop
 async def test_a_second_host_is_admitted_in_the_same_walk() -> None:
     async with staged() as stage:
-        device = waiting(stage)
-        ticket = stage.ticket(
-            "gs-9", device.host, await challenge_of(device), next_host="shift-note-gs-9-2.gw.localhost"
-        )
+        device = waiting(stage, **{"shift-note-gs-9-2.gw.localhost": "localhost:1"})
+        ticket = stage.ticket("gs-9", device.host, await challenge_of(device))
         entered = await device.get(f"/.sekisho/enter?ticket={ticket}")
         assert entered.status == 303
         assert entered.header("Location") == "http://shift-note-gs-9-2.gw.localhost/.sekisho/start"

@@ -58,6 +58,7 @@ class Site:
     scripted: bool = False  # the form is made by a script, and the login is a fetch
     calls_home: str = ""  # an address that the login page's script tries to reach
     changing: str = ""  # 16: dies_after, keeps_old, truncates, rule
+    change_ends_sessions: bool = False
 
     sessions: dict[str, str] = field(default_factory=dict)
     hits: list[Hit] = field(default_factory=list)
@@ -326,6 +327,8 @@ setTimeout(() => {{
             return self.page(f"<p>使えない文字があります</p>{shown}")
         if self.changing != "keeps_old":
             self.credentials["password"] = new[:16] if self.changing == "truncates" else new
+        if self.change_ends_sessions:
+            self.forget_sessions()
         if self.changing == "dies_after":
             return web.Response(status=500, text="oops")
         return self.page("<p>パスワードを変更しました</p>")

@@ -1,0 +1,1 @@
+"""Web applications that nobody here wrote, behind engine and gateway."""
