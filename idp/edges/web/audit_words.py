@@ -82,6 +82,7 @@ WORDS = {
     Tag.SAML_REFUSED: lazy("SAMLのメッセージを断った"),
     Tag.METADATA_HELD: lazy("SAMLアプリの変更を、承認まで止めた"),
     Tag.METADATA_APPROVED: lazy("SAMLアプリの変更を承認した"),
+    Tag.METADATA_RENEWED: lazy("SAMLアプリの情報を新しくした"),
     Tag.METADATA_FAILED: lazy("SAMLアプリの情報を読めなかった"),
     Tag.ACCOUNT_MAPPED: lazy("人をSAMLアプリのアカウントに結びつけた"),
     Tag.PROVIDER_CHANGED: lazy("SAMLアプリの設定を変えた"),
