@@ -24,6 +24,7 @@ from idp.core.db import READING, RESERVED, absolute_url, db, engine_options, pre
 from idp.core.errors import SekishoError, Throttled
 from idp.core.outbound import Outbound
 from idp.core.settings import Settings
+from idp.core.turns import Turns
 from idp.edges import browser, crowd, language
 from idp.edges.oidc import authorize, documents, logout, origins, token  # noqa: F401 - they register their views
 from idp.edges.oidc import bp as oidc_bp
@@ -80,9 +81,10 @@ def create_database_app(settings: Settings) -> Flask:
         READING: {"url": url, **engine_options(settings.database_url, pool_size=pool, read_only=True)},
     }
     db.init_app(app)
+    turns = Turns()
     with app.app_context():
         for bind, engine in db.engines.items():
-            prepare_engine(engine, read_only=bind == READING)
+            prepare_engine(engine, turns, read_only=bind == READING, reserved=bind == RESERVED)
     return app
 
 
@@ -140,7 +142,7 @@ def create_app(
 
     app.extensions["sekisho-origins"] = origins.registered
     app.extensions[saml_apps.READER] = saml_metadata.read
-    app.wsgi_app = crowd.Crowd(app.wsgi_app, max(2, settings.web_threads // 4))  # type: ignore[method-assign]
+    app.wsgi_app = crowd.Crowd(app.wsgi_app, places=2 * settings.hash_slots, queue=settings.web_threads // 2)  # type: ignore[method-assign]
     app.wsgi_app = documents.Documents(app, app.wsgi_app, services)  # type: ignore[method-assign]
     if settings.proxies:
         hops = settings.proxies

@@ -14,6 +14,8 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from types import FrameType
 
 from flask import Flask
@@ -21,11 +23,13 @@ from flask import Flask
 from idp.core import clock
 from idp.core.db import reading, retrying, transaction
 from idp.core.errors import SekishoError
+from idp.domain.applications import sp_metadata
 from idp.domain.authn import throttle
 from idp.domain.gateway import processes
 from idp.domain.sessions import live
 from idp.domain.tokens import seen
 from idp.edges.oidc.backchannel import OidcLogoutCutter
+from idp.edges.saml import refresh
 from idp.edges.saml.cutter import SamlLogoutCutter
 from idp.edges.tools.cutters import ToolPasswordCutter, ToolSessionCutter
 from idp.edges.tools.sweeping import SweepCutter
@@ -48,8 +52,25 @@ POLL_S = 0.25
 SWEEP_S = 1.0
 #: how often retention looks for something to empty, once it has caught up
 TIDY_S = 600.0
+#: how often we look whose metadata has to be read again
+WATCH = timedelta(minutes=1)
 #: rows wait at most this long for a sealer that has nothing else to do (D15: a batch is at most a second)
 SEAL_S = 0.5
+
+
+@dataclass
+class _Result:
+    """What an attempt gave, until it is written."""
+
+    order: Order
+    outcome: Outcome
+    written: bool = False
+    error: Exception | None = None
+
+    @property
+    def key(self) -> str:
+        """What may be written in one transaction."""
+        return str(self.order.detail.get("revocation_id") or self.order.id)
 
 
 class Worker:
@@ -70,8 +91,11 @@ class Worker:
         #: destinations whose last call failed: one call at a time each, and half of all slots between them
         self._failing: set[str] = set()
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._results: list[_Result] = []
         self._swept = 0.0
         self._tidied = -TIDY_S
+        self._watched: datetime | None = None
         self._sealer = self._services.sealer()
 
     def stop(self, *_signal: int | FrameType | None) -> None:
@@ -114,7 +138,11 @@ class Worker:
                     # nothing is lost: rows stay without a place in the tree until a step succeeds
                     log.exception("sealer step failed")
                 time.sleep(SEAL_S)
-            self._seal_once()
+            try:
+                self._seal_once()
+            except Exception:
+                # the database is away at the very end: the next sealer goes on where this one stopped
+                log.exception("last sealer step failed")
 
     def _seal_once(self) -> None:
         """Seal and sign what is visible, and give the lease back."""
@@ -200,19 +228,54 @@ class Worker:
             if order.topic == erase.TOPIC:
                 erase.go_on(order, now=clock.now())
                 return
+            if order.topic == sp_metadata.TOPIC:
+                refresh.go_on(order, self._services, now=clock.now())
+                return
             now = clock.now()
             with reading() as session:
                 attempt = record.cut_order(session, order, now=now)
             outcome = self._attempt(order, attempt)
             with self._lock:
                 (self._failing.add if outcome.result == "retry" else self._failing.discard)(order.destination)
+            self._write(_Result(order, outcome))
 
-            def write() -> bool:
-                with transaction(reserved=True) as session:
-                    return record.finished(session, order, outcome, now=clock.now())
+    def _write(self, mine: _Result) -> None:
+        """tx2. One thread writes at a time, what all of them have by then: whoever had to wait mostly finds it done.
 
-            if not retrying(write):
-                log.warning("lease lost; the result is thrown away", extra={"delivery": str(order.id)})
+        Each row about a line carries the digest of its whole receipt. Written one by one, a thousand answers would read a
+        thousand lines each.
+        """
+        with self._lock:
+            self._results.append(mine)
+        with self._writing:
+            if not mine.written:
+                with self._lock:
+                    results, self._results = self._results, []
+                for key in sorted({result.key for result in results}):
+                    self._write_group([result for result in results if result.key == key])
+        if mine.error is not None:
+            raise mine.error
+        if not mine.written:
+            raise RuntimeError("the thread that wrote for the others broke off")
+
+    def _write_group(self, group: list[_Result]) -> None:
+        """One transaction: what belongs to one revocation, or a single delivery of none."""
+        pairs = [(result.order, result.outcome) for result in group]
+
+        def write() -> list[bool]:
+            with transaction(reserved=True) as session:
+                return record.finished_all(session, pairs, now=clock.now())
+
+        try:
+            kept = retrying(write)
+        except Exception as error:  # noqa: BLE001 - each of them raises it in its own thread
+            for result in group:
+                result.written, result.error = True, error
+            return
+        for result, still in zip(group, kept, strict=True):
+            result.written = True
+            if not still:
+                log.warning("lease lost; the result is thrown away", extra={"delivery": str(result.order.id)})
 
     def _anchor(self, order: Order) -> None:
         """A checkpoint for a second place (AU-05)."""
@@ -277,6 +340,10 @@ class Worker:
             with transaction(reserved=True) as session:
                 stream.put(session, settings=settings, now=now)
                 stream.watch(session, settings=settings, now=now)
+            if self._watched is None or not self._watched <= now < self._watched + WATCH:
+                with transaction(reserved=True) as session:
+                    sp_metadata.put_due(session, now=now)
+                self._watched = now
             if time.monotonic() - self._tidied >= TIDY_S and not retention.step(settings, now=now):
                 self._tidied = time.monotonic()
 

@@ -1,11 +1,13 @@
-"""A pytest plugin that takes one `claim()` out of the product: `claim(session, stmt)` becomes `(claim(session, stmt) or True)`.
+"""A pytest plugin that takes one guard out of the product: a `claim()`, whose answer is then ignored, or one of the places where
+the SAML door says no (`tests/refusals.py`).
 
     SEKISHO_MUTANTS=all python -m pytest -p tests.mutants tests/race/test_guards.py -k sqlite
 
-Every collected test that carries `@pytest.mark.guards(site)` is run once for each of its sites, and while the test itself
-runs (not its fixtures) the function around that site has the code of the mutant. Nothing is written to disk, and the process
-is thrown away afterwards: `tests/house/test_claims.py` starts it. `SEKISHO_MUTANTS` is `all`, or names of sites with commas.
-`SEKISHO_MUTANT_REPORT` names a file that gets what happened, as JSON.
+Every collected test that carries `@pytest.mark.guards(site)`, or that `tests/saml_guards.py` names, is run once for each
+of its sites, and while the test itself runs (not its fixtures) the function around that site has the code of the mutant.
+Nothing is written to disk, and the process is thrown away afterwards: `tests/house/test_claims.py` and `test_saml_guards.py`
+start it. `SEKISHO_MUTANTS` is `all` (claims), names of sites with commas, or `@` and a file with one name a line. `SEKISHO_MUTANT_REPORT`
+names a file that gets what happened, as JSON.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
+from tests import saml_guards
+from tests.refusals import Refusal, Rule
+
 ROOT = Path(__file__).resolve().parents[1]
 WANTED = os.environ.get("SEKISHO_MUTANTS", "")
 
@@ -39,6 +44,11 @@ class Site:
     function: str
     path: Path
     where: tuple[int, int]
+
+    @property
+    def code(self) -> CodeType:
+        """The function's code with the claim's answer ignored."""
+        return mutated(self)
 
 
 def is_claim(node: ast.AST) -> bool:
@@ -97,15 +107,15 @@ def mutated(site: Site) -> CodeType:
 
 
 @contextmanager
-def applied(site: Site) -> Iterator[None]:
-    """The product without this claim, for as long as the block lasts."""
+def applied(site: Site | Refusal | Rule) -> Iterator[None]:
+    """The product without this guard, for as long as the block lasts."""
     found: Any = importlib.import_module(site.module)
     for part in site.function.split("."):
         found = getattr(found, part)
     function = inspect.unwrap(found)
     assert isinstance(function, FunctionType)
     original = function.__code__
-    function.__code__ = mutated(site)
+    function.__code__ = site.code
     try:
         yield
     finally:
@@ -113,15 +123,21 @@ def applied(site: Site) -> Iterator[None]:
 
 
 REPORT: dict[str, Any] = {"red": {}, "green": {}, "broken": {}, "guards": {}}
-BY_NAME = {site.name: site for site in sites()}
-CHOSEN = set(BY_NAME) if WANTED == "all" else set(filter(None, WANTED.split(",")))
+CLAIMS = {site.name: site for site in sites()}
+SAML = saml_guards.sites()
+BY_NAME: dict[str, Site | Refusal | Rule] = {**CLAIMS, **SAML}
+if WANTED.startswith("@"):  # a file with one name a line: names of rules are texts of code
+    CHOSEN = set(Path(WANTED[1:]).read_text(encoding="utf-8").splitlines())
+else:
+    CHOSEN = set(CLAIMS) if WANTED == "all" else set(filter(None, WANTED.split(",")))
 #: the site that is out at the moment, if any
-OUT: list[Site] = []
+OUT: list[Site | Refusal | Rule] = []
 
 
 def guarded(item: pytest.Item) -> list[str]:
     """The sites that a test says it guards."""
-    return [site for marker in item.iter_markers("guards") for site in marker.args]
+    marked = [site for marker in item.iter_markers("guards") for site in marker.args]
+    return [*marked, *saml_guards.guarded(item.nodeid)]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -243,6 +243,7 @@ class ServiceProvider:
     base: str = ""
     pair: Pair = field(default_factory=lambda: pair("sp"))
     encryption: Pair | None = None
+    also: Pair | None = None
     acs: tuple[str, ...] = ()
     soap: bool = True
     redirect_logout: bool = False
@@ -268,6 +269,8 @@ class ServiceProvider:
     def metadata(self, *, valid_until: datetime | None = None, acs: tuple[str, ...] | None = None) -> bytes:
         """Our metadata."""
         keys = f'<md:KeyDescriptor use="signing">{_key_info(self.pair.der)}</md:KeyDescriptor>'
+        if self.also is not None:
+            keys += f'<md:KeyDescriptor use="signing">{_key_info(self.also.der)}</md:KeyDescriptor>'
         if self.encryption is not None:
             keys += (
                 f'<md:KeyDescriptor use="encryption">{_key_info(self.encryption.der)}'

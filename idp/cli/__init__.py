@@ -18,6 +18,7 @@ from idp.cli import (
     receipts,
     revoke,
     saml,
+    saml_add,
     server,
     siem,
     staff,
@@ -42,7 +43,7 @@ for command in (
     vault.vault,
 ):  # fmt: skip
     cli.add_command(command)
-apps.app.add_command(saml.add_saml)
+apps.app.add_command(saml_add.add_saml)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from idp.core.db import db, reading, transaction
 from idp.core.keys import list_keys, make_first_keys
 from idp.core.migrate import is_current, upgrade
 from idp.core.settings import Settings
-from idp.domain.applications import saml as providers
+from idp.domain.applications import sp_metadata
 from idp.domain.authn import activation
 from idp.domain.authn.models import Activation
 from idp.domain.authn.passwords import Cost
@@ -143,7 +143,7 @@ def upgrade_command(*, as_json: bool) -> None:
 def _saml_findings() -> list[dict[str, Any]]:
     """Service providers whose metadata or certificates end within a month, or wait for a decision (SA-15)."""
     with reading() as session:
-        soon = providers.ending_soon(session, now=clock.now())
+        soon = sp_metadata.ending_soon(session, now=clock.now())
     return [_finding(f"SAML {slug}", False, why) for slug, why in soon]  # noqa: FBT003 - a table of findings
 
 

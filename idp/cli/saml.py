@@ -1,8 +1,7 @@
-"""`saml`: our metadata, and the parts of a service provider that change after it was registered. `app add-saml` registers one."""
+"""`saml`: our metadata, and the parts of a service provider that change after it was registered (`saml_add` registers one)."""
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,22 @@ import click
 
 from connectors import catalogue
 from idp.cli.common import actor, json_option, product, show
+from idp.cli.saml_add import describe, fetch
 from idp.core import clock
-from idp.core.db import reading, transaction
+from idp.core.db import reading, retrying, transaction
 from idp.core.errors import Invalid, NotFound
-from idp.core.outbound import Refused, Unreachable
 from idp.core.saml_keys import rotate_saml_key, withdraw_saml_key
-from idp.domain.applications import registry
+from idp.domain.applications import registry, sp_metadata
 from idp.domain.applications import saml as providers
 from idp.domain.applications.models import Application, ServiceProvider
-from idp.domain.applications.saml import SpFacts, SpRegistration
-from idp.domain.authn.login import AAL2
+from idp.domain.applications.sp_metadata import SpFacts
 from idp.domain.directory import people
 from idp.edges.saml import documents, metadata
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import record
+from idp.lifecycle.revocation.cascade import Order
+from idp.lifecycle.revocation.remap import remap
+from idp.lifecycle.revocation.words import Door, Reason
 from idp.services import Services
 
 
@@ -45,131 +46,6 @@ def metadata_command(output: Path | None) -> None:
         output.write_bytes(octets)
 
 
-def add_saml_options(command: Any) -> Any:
-    """The options of `app add-saml`."""
-    options: list[Any] = [
-        click.option("--metadata", "source", required=True, help="Its metadata: a file, - for standard input, or an https URL."),
-        click.option("--name-id", type=click.Choice(providers.NAME_IDS), default="persistent", show_default=True),
-        click.option("--email-pattern", help="For --name-id email, such as {login_name}.{company}@staff.example.jp."),
-        click.option(
-            "--attribute", "attributes", multiple=True,
-            help="NAME=SOURCE or NAME=SOURCE:uri, :basic, :unspecified; repeat. Without any, the names of the claims.",
-        ),
-        click.option("--function", "functions", multiple=True, help="Such as points.adjust; repeat for several."),
-        click.option("--profile", type=click.Choice(providers.PROFILES), default="saml2int", show_default=True),
-        click.option("--sign", type=click.Choice(providers.SIGNS), default="both", show_default=True),
-        click.option("--encrypt/--no-encrypt", default=None, help="Default: encrypt when the metadata has a certificate for it (saml2int)."),
-        click.option("--require-signed-requests", is_flag=True, help="Also when its metadata does not say so."),
-        click.option("--idp-initiated", is_flag=True, help="May be opened from the portal without a request of its own."),
-        click.option("--idp-target", "idp_targets", multiple=True, help="A RelayState that the portal may send; repeat."),
-        click.option("--start-url", help="Where the portal tile leads: an address of the application that begins a login."),
-        click.option("--honours-session-index", is_flag=True, help="It ends exactly the sessions that a LogoutRequest names."),
-        click.option("--session-life-minutes", type=click.IntRange(1, 576000), help="At most this long is a login inside it granted."),
-        click.option("--company", "company_code", help="Owner; without it the application serves every company."),
-        click.option("--require-second-factor", is_flag=True),
-        click.option("--test", is_flag=True, help="Not live yet: only people who manage applications may log in."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-@click.command("add-saml")
-@click.argument("slug")
-@click.argument("name")
-@add_saml_options
-@json_option
-def add_saml(slug: str, name: str, *, as_json: bool, **given: Any) -> None:
-    """Register a SAML service provider from its metadata."""
-    now = clock.now()
-    with product() as flask:
-        services: Services = flask.extensions["sekisho"]
-        document, url = fetch(services, given["source"])
-        facts = metadata.read(document, now=now)
-        wish = registration(name, facts, url, given)
-        with transaction() as session:
-            owner = people.get_company(session, given["company_code"]).id if given["company_code"] else None
-            _, provider = providers.add_service_provider(
-                session,
-                wish,
-                facts,
-                slug=slug,
-                company_id=owner,
-                loopback=services.settings.issuer_is_loopback,
-                actor=actor(),
-                now=now,
-            )
-            shown = describe(provider, services.settings.issuer)
-        show({"slug": slug, **shown, "warnings": providers.warnings(wish, facts)}, as_json=as_json)
-
-
-def registration(name: str, facts: SpFacts, url: str | None, given: dict[str, Any]) -> SpRegistration:
-    """The decisions that the options make. Raises Invalid."""
-    encrypt = given["encrypt"]
-    if encrypt is None:
-        encrypt = given["profile"] == "saml2int" and providers.can_encrypt(facts)
-    minutes = given["session_life_minutes"]
-    return SpRegistration(
-        name=name, functions=given["functions"], profile=given["profile"], name_id=given["name_id"], email_pattern=given["email_pattern"],
-        attributes=tuple(attribute(text) for text in given["attributes"]), sign=given["sign"], encrypt=encrypt,
-        must_sign_requests=given["require_signed_requests"], idp_initiated=given["idp_initiated"], idp_targets=given["idp_targets"],
-        start_url=given["start_url"], honours_session_index=given["honours_session_index"], metadata_url=url,
-        session_life_s=minutes * 60 if minutes else None, min_acr=AAL2 if given["require_second_factor"] else None,
-        live=not given["test"],
-    )  # fmt: skip
-
-
-def attribute(text: str) -> dict[str, str]:
-    """NAME=SOURCE[:FORMAT] as a row of the mapping. Raises Invalid."""
-    name, found, source = text.partition("=")
-    if not found:
-        raise Invalid("属性は 名前=元の値 の形で入れてください。", text[:80], field="attributes")
-    form = "uri" if name.startswith(("urn:", "http://", "https://")) else "basic"
-    for one in providers.NAME_FORMATS:
-        if source.endswith(f":{one}"):
-            source, form = source.removesuffix(f":{one}"), one
-    return {"name": name, "format": form, "source": source}
-
-
-def fetch(services: Services, source: str) -> tuple[bytes, str | None]:
-    """A document from a file, standard input or an address, and that address. Raises Invalid."""
-    if source.startswith(("https://", "http://")):
-        try:
-            answer = services.outbound.get(source)
-        except (Refused, Unreachable) as error:
-            raise Invalid(
-                "メタデータを取りにいけません。住所を確かめるか、ファイルで渡してください。",
-                str(error),
-                field="metadata",
-            ) from error
-        if answer.status != 200:
-            raise Invalid(
-                "メタデータの住所が、エラーを返しました。住所を確かめるか、ファイルで渡してください。",
-                f"{answer.status} {source[:200]}",
-                field="metadata",
-            )
-        return answer.body, source
-    if source == "-":
-        return sys.stdin.buffer.read(), None
-    try:
-        return Path(source).read_bytes(), None
-    except OSError as error:
-        raise Invalid(
-            "メタデータのファイルを読めません。", f"{source[:200]}: {type(error).__name__}", field="metadata"
-        ) from error
-
-
-def describe(provider: ServiceProvider, issuer: str) -> dict[str, Any]:
-    """What somebody compares with the other side."""
-    return {
-        "idp_entity_id": metadata.paths(issuer)["entity_id"], "entity_id": provider.entity_id,
-        "acs": [place["url"] for place in provider.acs], "name_id": provider.name_id, "profile": provider.profile,
-        "sign": provider.sign, "encrypt": provider.encrypt, "signed_requests": provider.requests_signed,
-        "soap_logout": provider.soap_logout_url, "front_logout": provider.front_logout_url,
-        "metadata_until": provider.metadata_until, "metadata_digest": provider.metadata_digest, "live": provider.live_at is not None,
-    }  # fmt: skip
-
-
 @saml.command("show")
 @click.argument("slug")
 @json_option
@@ -178,7 +54,7 @@ def show_command(slug: str, *, as_json: bool) -> None:
     with product() as flask, reading() as session:
         _, provider = _provider(session, slug)
         held = provider.held
-        waiting = [one.what for one in providers.differences(provider, SpFacts.from_json(held))] if held else []
+        waiting = [one.what for one in sp_metadata.differences(provider, SpFacts.from_json(held))] if held else []
         show(
             {
                 **describe(provider, flask.extensions["sekisho"].settings.issuer), "attributes": provider.attributes,
@@ -275,27 +151,47 @@ def rotate_key(publish_days: int, keep_days: int, kid: str | None, *, as_json: b
 
 
 @saml.command("refresh")
-@click.argument("slug")
+@click.argument("slug", required=False)
 @click.option("--metadata", "source", help="A file, - or a URL; without it the address it was registered with.")
 @json_option
-def refresh(slug: str, source: str | None, *, as_json: bool) -> None:
-    """Read a service provider's metadata again. A changed address or key is held until `saml approve`."""
-    now = clock.now()
+def refresh_command(slug: str | None, source: str | None, *, as_json: bool) -> None:
+    """Read a service provider's metadata again, or without SLUG that of everyone that has an address.
+
+    A changed address or key is held until `saml approve`. The worker does the same by itself.
+    """
+    if slug is None and source is not None:
+        raise click.UsageError("--metadata belongs to one service provider: name it")
     with product() as flask:
         services: Services = flask.extensions["sekisho"]
         with reading() as session:
-            _, provider = _provider(session, slug)
-        where = source or provider.metadata_url
-        if where is None:
-            raise Invalid("このアプリにはメタデータの住所がありません。--metadata で渡してください。", field="metadata")
-        document, _ = fetch(services, where)
-        facts = metadata.read(document, now=now)
+            if slug is not None:
+                wanted = [(slug, source or _provider(session, slug)[1].metadata_url)]
+            else:
+                wanted = [(name, url) for name, url in sp_metadata.addresses(session)]
+        found = [_refreshed(services, name, where, keep=slug is None) for name, where in wanted]
+        show(found[0] if slug is not None else found, as_json=as_json)
+    if any(row["error"] for row in found):
+        raise SystemExit(1)
+
+
+def _refreshed(services: Services, slug: str, where: str | None, *, keep: bool) -> dict[str, Any]:
+    """Read one document. keep: a failure is written down for the page, and does not keep the others from being read."""
+    now = clock.now()
+    try:
+        facts = metadata.read(fetch(services, where or "")[0], now=now)
         with transaction() as session:
-            _, provider = _provider(session, slug)
-            held = providers.receive_metadata(
+            provider = sp_metadata.take(session, _provider(session, slug)[1].id)
+            held = sp_metadata.receive(
                 session, provider, facts, loopback=services.settings.issuer_is_loopback, actor=actor(), now=now
             )
-        show({"held": [one.what for one in held], "digest": facts.digest}, as_json=as_json)
+    except Invalid as error:
+        if not keep:
+            raise
+        with transaction() as session:
+            provider = sp_metadata.take(session, _provider(session, slug)[1].id)
+            sp_metadata.failed(session, provider, error.private, actor=actor(), now=now)
+        return {"slug": slug, "held": [], "digest": None, "error": error.private}
+    return {"slug": slug, "held": [one.what for one in held], "digest": facts.digest, "error": None}
 
 
 @saml.command("approve")
@@ -306,7 +202,7 @@ def approve(slug: str, digest: str, *, as_json: bool) -> None:
     """Accept the metadata that is held."""
     with product(), transaction() as session:
         _, provider = _provider(session, slug)
-        providers.approve_metadata(session, provider, digest=digest, actor=actor(), now=clock.now())
+        sp_metadata.approve(session, provider, digest=digest, actor=actor(), now=clock.now())
     show({"approved": digest}, as_json=as_json)
 
 
@@ -333,12 +229,21 @@ def set_command(slug: str, *, as_json: bool, **given: Any) -> None:
 @click.option("--name-id", required=True, help="The account at the application that this person uses, shared or not.")
 @json_option
 def map_command(slug: str, *, company_code: str, person: str, name_id: str, as_json: bool) -> None:
-    """Say under which account of the application a person works (--name-id mapped)."""
-    with product(), transaction() as session:
-        application, provider = _provider(session, slug)
-        if provider.name_id != "mapped":
-            raise Invalid("このアプリは利用者IDを割り当てる設定ではありません。", field="name_id")
-        company = people.get_company(session, company_code)
-        account = people.get_by_login_name(session, company.id, person)
-        providers.map_account(session, application, account, name_id, actor=actor(), now=clock.now())
-    show({"person": person, "name_id": name_id}, as_json=as_json)
+    """Say under which account of the application a person works (--name-id mapped).
+
+    Where they worked under another one, that ends: their session there is told or goes to a person, with a receipt.
+    """
+    with product() as flask:
+        order = Order(Reason.OTHER, Door.CLI, give_up_after=flask.extensions["sekisho"].settings.give_up_after)
+
+        def change() -> str | None:
+            with transaction(reserved=True) as session:
+                application, provider = _provider(session, slug)
+                if provider.name_id != "mapped":
+                    raise Invalid("このアプリは利用者IDを割り当てる設定ではありません。", field="name_id")
+                company = people.get_company(session, company_code)
+                account = people.get_by_login_name(session, company.id, person)
+                made = remap(session, application, account, name_id, order, actor=actor(), now=clock.now())
+                return made.number if made else None
+
+        show({"person": person, "name_id": name_id, "receipt": retrying(change)}, as_json=as_json)

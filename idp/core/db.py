@@ -47,6 +47,7 @@ from sqlalchemy.types import TypeDecorator
 
 from idp.core import ids
 from idp.core.errors import Unavailable
+from idp.core.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -155,8 +156,11 @@ def engine_options(url: str, *, pool_size: int, read_only: bool = False) -> dict
     }
 
 
-def prepare_engine(engine: Engine, *, read_only: bool = False) -> None:
-    """Install the SQLite rules of RE-41 on an engine; PostgreSQL needs none. read_only: its connections can write nothing."""
+def prepare_engine(engine: Engine, turns: Turns, *, read_only: bool = False, reserved: bool = False) -> None:
+    """Install the SQLite rules of RE-41 on an engine; PostgreSQL needs none.
+
+    turns: of this process's writers; read_only: its connections can write nothing; reserved: it stands first in the queue.
+    """
     if engine.dialect.name != "sqlite":
         return
 
@@ -164,7 +168,7 @@ def prepare_engine(engine: Engine, *, read_only: bool = False) -> None:
     def _connect(dbapi: Any, _record: Any) -> None:
         dbapi.isolation_level = None  # first: `foreign_keys` does nothing inside a transaction
         # synchronous=FULL, not the usual NORMAL: a lost commit resurrects access (RE-41)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", BUSY, "foreign_keys=ON"):
             dbapi.execute(f"PRAGMA {pragma}")
         if (
             read_only
@@ -174,7 +178,35 @@ def prepare_engine(engine: Engine, *, read_only: bool = False) -> None:
     @event.listens_for(engine, "begin")
     def _begin(conn: Connection) -> None:
         if not read_only:
-            conn.exec_driver_sql("BEGIN IMMEDIATE")
+            _take_write_lock(conn, turns, reserved=reserved)
+
+
+#: how long anything of ours waits for SQLite's write lock
+BUSY_S = 5
+BUSY = f"busy_timeout={BUSY_S * 1000}"
+
+
+def _take_write_lock(conn: Connection, turns: Turns, *, reserved: bool) -> None:
+    """Begin a writing transaction on SQLite: at once, or in the order of the queue. Raises OperationalError after `BUSY_S`."""
+    raw = cast("sqlite3.Connection", conn.connection.dbapi_connection)
+
+    def ask() -> bool:
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                return False
+            raise
+        return True
+
+    raw.execute("PRAGMA busy_timeout=0")
+    try:
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
+    except OperationalError as error:
+        if not is_retryable(error) or not turns.wait(ask, reserved=reserved, seconds=BUSY_S):
+            raise
+    finally:
+        raw.execute(f"PRAGMA {BUSY}")
 
 
 def _engine(*, reserved: bool) -> Engine:

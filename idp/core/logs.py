@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 
-#: Authlib prints whole tokens below WARNING, pysaml2 prints whole messages; the HTTP libraries print headers
-PINNED = ("authlib", "saml2", "httpcore2", "httpx2", "sqlalchemy.engine")
+#: Authlib prints whole tokens below WARNING, pysaml2 and signxml print whole messages; the HTTP libraries print headers
+PINNED = ("authlib", "saml2", "signxml", "httpcore2", "httpx2", "sqlalchemy.engine")
 HIDDEN = ("password", "secret", "token", "code", "cookie", "authorization", "verifier", "seed")
 
 

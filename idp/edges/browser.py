@@ -310,7 +310,7 @@ def _headers(answer: Response) -> Response:
     h = answer.headers
     if "Content-Security-Policy" not in h:
         nonce = f"'nonce-{g.csp_nonce}'" if "csp_nonce" in g else "'none'"
-        targets = " ".join(["'self'", *dict.fromkeys(g.get("form_targets", []))])
+        targets = g.get("form_action") or " ".join(["'self'", *dict.fromkeys(g.get("form_targets", []))])
         policy = f"script-src {nonce} 'strict-dynamic'; style-src {nonce}; form-action {targets}; {POLICY}"
         h.add("Content-Security-Policy", policy)
     h.extend(EVERY_ANSWER)

@@ -369,9 +369,7 @@ def _once(pipe: Pipe, plan: dict[str, Any], operation: str, number: int) -> Coun
     outcome: Counter[str] = Counter()
     ready = threading.Barrier(number + 1)
 
-    def work(name: str) -> None:
-        actor = Actor(plan, name)
-        fields, headers = actor.form("/login")
+    def work(actor: Actor, name: str, fields: dict[str, str], headers: dict[str, str]) -> None:
         ready.wait(60)
         try:
             data = {**fields, "login_id": name, "password": plan["password"], "request": "", "next": ""}
@@ -379,7 +377,8 @@ def _once(pipe: Pipe, plan: dict[str, Any], operation: str, number: int) -> Coun
         except OSError as error:
             outcome[type(error).__name__] += 1
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in plan["crowd"][:number]]
+    people = [(Actor(plan, name), name) for name in plan["crowd"][:number]]
+    threads = [threading.Thread(target=work, args=(actor, name, *actor.form("/login"))) for actor, name in people]
     for thread in threads:
         thread.start()
     ready.wait(60)

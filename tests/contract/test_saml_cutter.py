@@ -17,11 +17,14 @@ from lxml import etree
 
 from idp.app import create_app
 from idp.core import clock
-from idp.core.db import db
+from idp.core.db import db, transaction
 from idp.core.outbound import HttpOutbound, Rules
+from idp.domain.applications import names
+from idp.domain.applications.models import Application
+from idp.domain.directory.models import Account
 from idp.edges.saml.cutter import SamlLogoutCutter
 from idp.lifecycle.revocation.cutter import CutOrder, Outcome
-from tests.actors import Browser, Person, World
+from tests.actors import CLI, Browser, Person, World
 from tests.conftest import Template, dispose, settings_for
 from tests.contract.test_cutter import HOSTILE
 from tests.fakes import rp
@@ -36,6 +39,7 @@ class Stage:
     """A cutter, the service provider it meets, and a person with sessions there."""
 
     app: Flask
+    world: World
     cutter: SamlLogoutCutter
     peer: Peer
     sp: ServiceProvider
@@ -86,7 +90,7 @@ def stage(sqlite_template: Template, tmp_path_factory: pytest.TempPathFactory) -
             with Browser(app) as browser:
                 browser.log_in(person)
                 sessions.append(sp.sign_on(browser))
-        yield Stage(app, SamlLogoutCutter(app.extensions["sekisho"]), peer, sp, person, sessions)
+        yield Stage(app, world, SamlLogoutCutter(app.extensions["sekisho"]), peer, sp, person, sessions)
     dispose(app)
 
 
@@ -113,6 +117,25 @@ def test_SA_21_single_sessions_name_only_themselves(stage: Stage) -> None:
     one = stage.sessions[1].session_index
     assert stage.cut(stage.answering(), whole_subject=False, sids=(one,)).result == "acknowledged"
     assert [n.text for n in stage.asked()[0].findall("samlp:SessionIndex", NS)] == [one]
+
+
+def test_SA_21_a_shared_name_is_not_told_to_who_ends_all_of_it(stage: Stage) -> None:
+    """The plan gives such a line to a person already; the cutter refuses it as well, before anything is sent (SA-14)."""
+    sp = stage.world.service_provider(
+        ServiceProvider("shared", base=f"http://localhost:{stage.peer.port}"), name_id="mapped"
+    )
+    with stage.app.app_context(), transaction() as session:
+        application, account = (
+            session.get_one(Application, sp.application_id),
+            session.get_one(Account, stage.person.id),
+        )
+        names.map_account(session, application, account, "shop", actor=CLI, now=clock.now())
+    with Browser(stage.app) as browser:
+        browser.log_in(stage.person)
+        session_index = sp.sign_on(browser).session_index
+    outcome = stage.cut(stage.answering(), application_id=sp.application_id, sids=(session_index,))
+    assert (outcome.result, outcome.error) == ("refused", "shared_account")
+    assert stage.peer.calls == []
 
 
 #: what comes back, and what it is worth
@@ -146,7 +169,11 @@ def test_SA_22_an_answer_to_another_request_confirms_nothing(stage: Stage) -> No
         "soap_fault",
     )
     mirror = stage.cut(lambda handler, call: handler.answer(200, call.body))
-    assert (mirror.result, mirror.error) == ("retry", "no_logout_response")
+    assert (mirror.result, mirror.error) == ("retry", "no_saml_answer")
+    page = stage.cut(rp.status(200, rp.LOGIN_PAGE))
+    assert (page.result, page.error, page.evidence["read_as"]) == ("retry", "no_saml_answer", "doctype")
+    off = old.replace(b"<samlp:Status>", b"<samlp:Status x='1'>")
+    assert stage.cut(rp.status(200, off)).evidence["read_as"] == "schema"
 
 
 def test_SA_21_who_knows_nobody_of_that_name_is_asked_once_more(stage: Stage) -> None:

@@ -83,8 +83,11 @@ class Deadly:
         self._inner.check(url)
 
     def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Answer:
-        """As the real one: nothing that is killed here fetches a document."""
-        return self._inner.get(url, headers=headers)
+        """As the real one, between two steps."""
+        self._steps("asked")
+        answer = self._inner.get(url, headers=headers)
+        self._steps("answered")
+        return answer
 
     def post(self, url: str, body: bytes, *, headers: Mapping[str, str]) -> Answer:
         """As the real one, between two steps."""

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from idp.core import clock
 from idp.core.db import transaction
-from idp.domain.applications.saml import FORMATS
+from idp.domain.applications.names import FORMATS
 from idp.domain.directory import people
 from idp.domain.directory.people import Place
 from idp.domain.directory.roles import Power, Role

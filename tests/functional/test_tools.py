@@ -182,7 +182,7 @@ def test_the_pages_of_a_launch_speak(database: Database, language: str) -> None:
             staff, stranger = made.world.person("0413"), made.world.person("0900", store="S2")
             with Browser(made.app) as phone, Browser(made.app) as other:
                 await asyncio.to_thread(phone.log_in, staff, at=f"/login?lang={language}")
-                assert {"ja": "サーバーの中だけ", "en": "only inside the server"}[language] in phone.get("/").text
+                assert {"ja": "サーバーの中だけ", "en": "Only inside the server"}[language] in phone.get("/").text
                 phone.get("/tools/shifts/start")
                 waiting = phone.submit(action="/tools/shifts/open")
                 assert (waiting.status_code, "/tools/launch/" in str(waiting.url)) == (200, True)

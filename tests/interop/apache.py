@@ -8,16 +8,11 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
-
-import httpx2
 
 from tests.interop.installation import RegisteredClient
-from tests.interop.processes import free_port, stop, wait_for
+from tests.interop.processes import Server
 
 MODULES = Path("/usr/lib/apache2/modules")
 WANTED = ("mpm_event", "authn_core", "authz_core", "authz_user", "mime", "dir", "include")
@@ -107,23 +102,12 @@ def _program() -> str | None:
     return shutil.which("apache2", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
-class Httpd:
-    """One server. Its address is known before it starts, because somebody is told of it first."""
+class Httpd(Server):
+    """One Apache."""
 
     def __init__(self) -> None:
-        # not pytest's folder: as root, Apache's children run as another user and could not reach it
-        self.folder = tempfile.mkdtemp(prefix="sekisho-apache-", dir="/tmp")
-        Path(self.folder).chmod(0o755)
-        self.port = free_port()
-        self.origin = f"http://localhost:{self.port}"
-        self.bye = f"{self.origin}/bye.html"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__("sekisho-apache-")
+        self.folder.chmod(0o755)
 
     def launch(self, modules: Sequence[str], config: str, pages: Mapping[str, str]) -> None:
         """Write configuration and pages, and start. config: what follows on the server's own; pages: by their paths."""
@@ -132,54 +116,25 @@ class Httpd:
         load = "\n".join(f"LoadModule {one}_module {MODULES}/mod_{one}.so" for one in (*WANTED, *modules))
         load = load.replace("LoadModule shib_module", "LoadModule mod_shib")  # it is named so
         server = SERVER.format(folder=self.folder, load=load, children=children, port=self.port)
-        file = Path(self.folder, "httpd.conf")
+        file = self.folder / "httpd.conf"
         file.touch(mode=0o600)
         file.write_text(server + config, encoding="utf-8")
         self._write(pages)
         program = _program()
         assert program is not None
-        with Path(self.folder, "out.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, "-f", str(file), "-DFOREGROUND"], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TMPDIR": self.folder}, start_new_session=True,
-            )  # fmt: skip
+        self.run([program, "-f", str(file), "-DFOREGROUND"], TMPDIR=str(self.folder))
 
     def _write(self, pages: Mapping[str, str]) -> None:
-        folder = Path(self.folder, "pages")
+        folder = self.folder / "pages"
         for path, text in {"bye.html": "bye\n", **pages}.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
         for made in (folder, *folder.rglob("*")):
             made.chmod(0o755 if made.is_dir() else 0o644)
 
-    def ready(self) -> None:
-        """Wait until it answers."""
-        wait_for("Apache", self._is_up, within_s=15, failed=self.log)
-
-    def _is_up(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log()
-        try:
-            return httpx2.get(self.bye, timeout=2).status_code == 200
-        except httpx2.TransportError:
-            return False
-
-    def close(self) -> None:
-        """Stop it and take its folder away."""
-        if self._process is not None:
-            stop(self._process)
-            self._process = None
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def log(self) -> str:
-        """What it and its module wrote."""
-        return "\n".join(
-            f"--- {f.name}\n{f.read_text(errors='replace')[-6000:]}" for f in sorted(Path(self.folder).glob("*.log"))
-        )
-
     def answers(self, request: str) -> list[int]:
         """The statuses of all requests so far whose method, path and query are these."""
-        lines = Path(self.folder, "access.log").read_text(encoding="utf-8").splitlines()
+        lines = (self.folder / "access.log").read_text(encoding="utf-8").splitlines()
         return [int(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == request]
 
 

@@ -7,13 +7,17 @@ import json
 import os
 import random
 import select
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Self, TypeVar
+
+import httpx2
 
 STOP_S, ANSWER_S = 15.0, 60.0
 T = TypeVar("T")
@@ -62,6 +66,62 @@ def stop(process: subprocess.Popen[Any]) -> None:
             process.wait(STOP_S)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # children that outlived it; it leads a session of its own
+
+
+class Server:
+    """A web server of somebody else, in a folder of its own on loopback. Its address is known before it starts, because
+    somebody is told of it first.
+
+    prefix: how its folder begins (not pytest's folder: as root, Apache's children run as another user and could not reach
+    it); bye: a path that it answers with 200 to anybody; within_s: how long it may take to start.
+    """
+
+    def __init__(self, prefix: str, *, bye: str = "/bye.html", within_s: float = 15) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+        self.port = free_port()
+        self.origin = f"http://localhost:{self.port}"
+        self.bye = f"{self.origin}{bye}"
+        self._within_s = within_s
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, command: Sequence[str], **environment: str) -> None:
+        """Start it. environment: beside PATH and LANG, which is all that it gets."""
+        with (self.folder / "out.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **environment},
+            )  # fmt: skip
+
+    def ready(self) -> None:
+        """Wait until it answers."""
+        wait_for(type(self).__name__, self._is_up, within_s=self._within_s, failed=self.log)
+
+    def _is_up(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log()
+        try:
+            return httpx2.get(self.bye, timeout=2).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def close(self) -> None:
+        """Stop it and take its folder away."""
+        if self._process is not None:
+            stop(self._process)
+            self._process = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def log(self) -> str:
+        """What it and its modules wrote."""
+        return "\n".join(
+            f"--- {f.name}\n{f.read_text(errors='replace')[-6000:]}" for f in sorted(self.folder.glob("*.log"))
+        )
 
 
 class Lines:

@@ -377,7 +377,7 @@ def test_RV_07_a_line_is_closed_by_one_person(arena: Arena) -> None:
         close()
 
 
-@pytest.mark.guards("idp.lifecycle.revocation.record.close_elapsed")
+@pytest.mark.guards("idp.lifecycle.revocation.record._expire")
 def test_RV_23_two_workers_close_a_residual_once(arena: Arena) -> None:
     """Both read that the token's time has come: one line of evidence, one event."""
     if not only_postgresql(arena):

@@ -1,39 +1,31 @@
-"""Service providers: registering one, accepting and holding its metadata, the names it knows people by.
-
-What metadata says arrives here as `SpFacts`, parsed by the SAML edge; this module decides what may be accepted and keeps it.
-"""
+"""Service providers: registering one, finding it, and what we decide about it. `sp_metadata` has what it says of itself."""
 
 from __future__ import annotations
 
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from idp.core import ids, x509
-from idp.core.db import change, insert_into
+from idp.core.db import Query, change, prepared, run
 from idp.core.errors import Conflict, Invalid, NotFound
-from idp.domain.applications.models import Application, SamlSubject, ServiceProvider
+from idp.domain.applications.models import Application, ServiceProvider
+from idp.domain.applications.names import FORMATS
 from idp.domain.applications.registry import FUNCTION, SLUG, check_web_uri
-from idp.domain.directory.models import Account
+from idp.domain.applications.sp_metadata import SpFacts, can_encrypt, check_facts
 from idp.domain.directory.people import clean_name
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
 
-NAME_IDS = ("persistent", "transient", "email", "mapped")
+NAME_IDS = tuple(FORMATS)
 PROFILES = ("saml2int", "enterprise-compat")
 SIGNS = ("both", "assertion", "response")
-FORMATS = {
-    "persistent": "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent",
-    "transient": "urn:oasis:names:tc:SAML:2.0:nameid-format:transient",
-    "email": "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress",
-    "mapped": "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified",
-}
 NAME_FORMATS = {
     "uri": "urn:oasis:names:tc:SAML:2.0:attrname-format:uri",
     "basic": "urn:oasis:names:tc:SAML:2.0:attrname-format:basic",
@@ -47,54 +39,6 @@ SOURCES = (
 EMAIL = re.compile(r"[A-Za-z0-9._%+{}-]{1,64}@[A-Za-z0-9{}-]+(\.[A-Za-z0-9{}-]+)+")
 PLACEHOLDER = re.compile(r"\{([a-z_]*)\}")
 MOST_ATTRIBUTES = 50
-#: of every answer: built once, only bound afterwards (performance.md 4.1)
-_BY_ENTITY_ID = select(ServiceProvider).where(ServiceProvider.entity_id == bindparam("entity_id"))
-_NAME = select(SamlSubject.value).where(
-    SamlSubject.application_id == bindparam("application"), SamlSubject.account_id == bindparam("account"),
-    SamlSubject.kind == bindparam("kind"),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SpFacts:
-    """What a metadata document says, as far as we use it. Certificates are base64 of DER; digest: SHA-256 of the document."""
-
-    entity_id: str
-    acs: tuple[dict[str, Any], ...]
-    digest: str
-    name: str = ""
-    soap_logout_url: str | None = None
-    front_logout_binding: str | None = None
-    front_logout_url: str | None = None
-    front_logout_response_url: str | None = None
-    signing_certs: tuple[str, ...] = ()
-    encryption_certs: tuple[str, ...] = ()
-    encryption_method: str | None = "http://www.w3.org/2009/xmlenc11#aes256-gcm"
-    requests_signed: bool = False
-    wants_assertions_signed: bool = False
-    name_id_formats: tuple[str, ...] = ()
-    until: datetime | None = None
-
-    def columns(self) -> dict[str, Any]:
-        """The columns of `service_provider` that metadata fills."""
-        return {
-            "entity_id": self.entity_id, "acs": list(self.acs), "soap_logout_url": self.soap_logout_url,
-            "front_logout_binding": self.front_logout_binding, "front_logout_url": self.front_logout_url,
-            "front_logout_response_url": self.front_logout_response_url, "signing_certs": list(self.signing_certs),
-            "encryption_certs": list(self.encryption_certs), "encryption_method": self.encryption_method or "",
-            "requests_signed": self.requests_signed, "metadata_digest": self.digest, "metadata_until": self.until,
-        }  # fmt: skip
-
-    def to_json(self) -> dict[str, Any]:
-        """For the column `held`."""
-        return {**asdict(self), "until": self.until.isoformat() if self.until else None}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> SpFacts:
-        """Back from the column `held`."""
-        until = datetime.fromisoformat(value["until"]) if value["until"] else None
-        lists = {k: tuple(v) for k, v in value.items() if isinstance(v, list)}
-        return cls(**{**value, **lists, "until": until})
 
 
 @dataclass(frozen=True)
@@ -118,20 +62,6 @@ class SpRegistration:
     session_life_s: int | None = None
     min_acr: str | None = None
     live: bool = True
-
-
-def check_facts(facts: SpFacts, *, loopback: bool) -> None:
-    """Every address and key of a document, before it is accepted. Raises Invalid, naming what to change."""
-    if not facts.acs:
-        raise Invalid("メタデータに、HTTP-POSTで受け取る宛先(AssertionConsumerService)がありません。", field="metadata")
-    urls = [place["url"] for place in facts.acs]
-    urls += [u for u in (facts.soap_logout_url, facts.front_logout_url, facts.front_logout_response_url) if u]
-    for url in urls:
-        check_web_uri(url, "metadata", loopback=loopback)
-    if len(facts.entity_id) > 1024 or not facts.entity_id.strip():
-        raise Invalid("メタデータのentityIDが使えません。", field="metadata")
-    for der in (*facts.signing_certs, *facts.encryption_certs):
-        x509.read(der)
 
 
 def check_registration(wish: SpRegistration, facts: SpFacts) -> None:
@@ -165,11 +95,6 @@ def check_registration(wish: SpRegistration, facts: SpFacts) -> None:
         if not FUNCTION.fullmatch(name):
             raise Invalid("機能の名前は points.adjust のように、英小文字を . でつないでください。", field="functions")
     check_attributes(wish.attributes)
-
-
-def can_encrypt(facts: SpFacts) -> bool:
-    """True when an assertion can be encrypted for it with AES-GCM and RSA-OAEP."""
-    return facts.encryption_method is not None and any(x509.read(der).rsa for der in facts.encryption_certs)
 
 
 def _check_pattern(pattern: str) -> None:
@@ -272,101 +197,82 @@ def get_provider(session: Session, application_id: uuid.UUID) -> ServiceProvider
     return row
 
 
-def by_entity_id(session: Session, entity_id: str) -> ServiceProvider | None:
-    """The service provider of this name, compared octet by octet."""
-    return session.scalar(_BY_ENTITY_ID, {"entity_id": entity_id})
-
-
-def by_slug(session: Session, slug: str) -> ServiceProvider | None:
-    """The service provider of a live application, by its short name."""
-    return session.scalar(
-        select(ServiceProvider)
-        .join(Application, Application.id == ServiceProvider.application_id)
-        .where(Application.slug == slug, Application.ended_at.is_(None))
-    )
-
-
-# --- metadata that came again ----------------------------------------------------------------------------------------
-
-#: a difference in one of these could send a person's data to somebody else: it waits for a person (SA-15)
-GUARDED = (
-    "entity_id", "acs", "soap_logout_url", "front_logout_binding", "front_logout_url", "front_logout_response_url", "signing_certs",
-    "encryption_certs", "encryption_method", "requests_signed",
-)  # fmt: skip
-
-
 @dataclass(frozen=True)
-class Difference:
-    """One guarded thing that a newer document has otherwise."""
+class Provider:
+    """A service provider as its messages are judged and answered: columns of `ServiceProvider`, as a plain row."""
 
-    what: str
-    before: Any = field(compare=False)
-    after: Any = field(compare=False)
-
-
-def differences(provider: ServiceProvider, facts: SpFacts) -> list[Difference]:
-    """What is different, in the order of GUARDED."""
-    new = facts.columns()
-    found = [Difference(name, getattr(provider, name), new[name]) for name in GUARDED]
-    return [
-        one
-        for one in found
-        if one.before != one.after and not (one.what == "requests_signed" and one.before and not one.after)
-    ]
-
-
-def receive_metadata(
-    session: Session, provider: ServiceProvider, facts: SpFacts, *, loopback: bool, actor: Actor, now: datetime
-) -> list[Difference]:
-    """Newer metadata of a service provider: what only moves dates is taken, anything else is held for a person (SA-15).
-
-    Returns what is held. Raises Invalid for another entityID or a document that could never be accepted.
-    """
-    if facts.entity_id != provider.entity_id:
-        raise Invalid("このメタデータは、別のアプリのものです(entityIDが違います)。", field="metadata")
-    check_facts(facts, loopback=loopback)
-    found = differences(provider, facts)
-    values: dict[str, Any] = {"metadata_checked_at": now, "metadata_error": None}
-    if found:
-        values |= {"held": facts.to_json(), "held_at": now}
-    else:
-        values |= {"metadata_until": facts.until, "metadata_digest": facts.digest, "held": None, "held_at": None}
-    change(session, update(ServiceProvider).where(ServiceProvider.id == provider.id).values(**values))
-    if found:
-        record(
-            session, Tag.METADATA_HELD, actor=actor, now=now, application_id=provider.application_id, metadata=facts.digest,
-            differs=[one.what for one in found],
-        )  # fmt: skip
-    return found
+    id: uuid.UUID
+    application_id: uuid.UUID
+    entity_id: str
+    acs: list[dict[str, Any]]
+    soap_logout_url: str | None
+    front_logout_binding: str | None
+    front_logout_url: str | None
+    front_logout_response_url: str | None
+    signing_certs: list[str]
+    encryption_certs: list[str]
+    encryption_method: str
+    requests_signed: bool
+    name_id: str
+    email_pattern: str | None
+    attributes: list[dict[str, str]]
+    sign: str
+    encrypt: bool
+    idp_initiated: bool
+    idp_targets: list[str]
+    start_url: str | None
+    honours_session_index: bool
+    signing_kid: str | None
+    live_at: datetime | None
 
 
-def approve_metadata(session: Session, provider: ServiceProvider, *, digest: str, actor: Actor, now: datetime) -> None:
-    """A person looked at what is held and accepts exactly that document. Raises Conflict when it is another one by now."""
-    held = provider.held
-    if held is None or held["digest"] != digest:
-        raise Conflict("確認していた内容が変わりました。もう一度確かめてください。", "held metadata differs")
-    facts = SpFacts.from_json(held)
-    if provider.encrypt and not can_encrypt(facts):
-        raise Invalid(
-            "このアプリは暗号化する設定です。新しいメタデータには使える暗号化証明書がありません。", field="metadata"
-        )
-    columns = facts.columns() | {"requests_signed": facts.requests_signed or provider.requests_signed}
-    went = change(
-        session,
-        update(ServiceProvider)
-        .where(ServiceProvider.id == provider.id, ServiceProvider.held_at == provider.held_at)
-        .values(**columns, held=None, held_at=None),
+PROVIDER_COLUMNS: tuple[Any, ...] = tuple(
+    getattr(ServiceProvider, column.name).label(f"provider_{column.name}") for column in fields(Provider)
+)
+
+
+def provider_of(row: Any) -> Provider:
+    """The service provider in a row that begins with `PROVIDER_COLUMNS`."""
+    return Provider(*row[: len(PROVIDER_COLUMNS)])
+
+
+@prepared
+def _by(name: str) -> Query:
+    return select(*PROVIDER_COLUMNS).where(getattr(ServiceProvider, name) == bindparam("value"))
+
+
+@prepared
+def _by_slug() -> Query:
+    return (
+        select(*PROVIDER_COLUMNS)
+        .join(Application, Application.id == ServiceProvider.application_id)
+        .where(Application.slug == bindparam("value"), Application.ended_at.is_(None))
     )
-    if not went:
-        raise Conflict("確認していた内容が変わりました。もう一度確かめてください。", "held metadata changed meanwhile")
-    record(
-        session,
-        Tag.METADATA_APPROVED,
-        actor=actor,
-        now=now,
-        application_id=provider.application_id,
-        metadata=facts.digest,
-    )
+
+
+def _read(session: Session, query: Query, value: object) -> Provider | None:
+    row = run(session, query, {"value": value}).one_or_none()
+    return None if row is None else provider_of(row)
+
+
+def by_entity_id(session: Session, entity_id: str) -> Provider | None:
+    """The service provider of this name, compared octet by octet."""
+    return _read(session, _by("entity_id"), entity_id)
+
+
+def by_application(session: Session, application_id: uuid.UUID) -> Provider | None:
+    """The service provider of an application."""
+    return _read(session, _by("application_id"), application_id)
+
+
+def by_slug(session: Session, slug: str) -> Provider | None:
+    """The service provider of a live application, by its short name."""
+    return _read(session, _by_slug(), slug)
+
+
+def of_id(session: Session, provider_id: uuid.UUID) -> Provider:
+    """The service provider with this id. None is ever deleted, so an id that was kept has one."""
+    return provider_of(run(session, _by("id"), {"value": provider_id}).one())
 
 
 def change_decisions(
@@ -394,73 +300,3 @@ def change_decisions(
             session, Tag.PROVIDER_CHANGED, actor=actor, now=now, application_id=provider.application_id, changed=sorted(values),
         )  # fmt: skip
     return sorted(values)
-
-
-SOON = timedelta(days=30)
-
-
-def ending_soon(session: Session, *, now: datetime) -> list[tuple[str, str]]:
-    """Service providers that somebody has to look at: slug, and why. An end date printed around a key stops nothing by itself
-    (MetaIOP §2.6.1); it is told before the other side is surprised by it."""
-    found = []
-    rows = session.execute(
-        select(Application.slug, ServiceProvider)
-        .join(ServiceProvider, ServiceProvider.application_id == Application.id)
-        .where(Application.ended_at.is_(None))
-        .order_by(Application.slug)
-    )
-    for slug, provider in rows:
-        if provider.held_at is not None:
-            found.append((slug, "newer metadata waits: `sekisho saml show` and `saml approve`"))
-        if provider.metadata_until is not None and provider.metadata_until - now < SOON:
-            found.append(
-                (slug, f"its metadata is valid until {provider.metadata_until:%Y-%m-%d}: `sekisho saml refresh`")
-            )
-        ends = min((x509.read(der).ends_at for der in provider.signing_certs), default=None)
-        if ends is not None and ends - now < SOON:
-            found.append((slug, f"a certificate of its metadata ends {ends:%Y-%m-%d}: ask for newer metadata"))
-    return found
-
-
-# --- names -----------------------------------------------------------------------------------------------------------
-
-
-def known_name(session: Session, application_id: uuid.UUID, account_id: uuid.UUID, kind: str) -> str | None:
-    """The name under which a service provider knows this account already."""
-    return session.scalar(_NAME, {"application": application_id, "account": account_id, "kind": kind})
-
-
-def keep_name(
-    session: Session, application_id: uuid.UUID, account_id: uuid.UUID, kind: str, value: str, *, now: datetime
-) -> str | None:
-    """Give an account this name at a service provider, or find the one that it has. None: the value is somebody else's, and
-    a name is never used for a second person (SA-14)."""
-    row = {
-        "id": ids.new_id(now), "created_at": now, "application_id": application_id, "account_id": account_id, "kind": kind,
-        "value": value,
-    }  # fmt: skip
-    session.execute(insert_into(session, SamlSubject).values(row).on_conflict_do_nothing())
-    return known_name(session, application_id, account_id, kind)
-
-
-def map_account(
-    session: Session, application: Application, account: Account, value: str, *, actor: Actor, now: datetime
-) -> None:
-    """Say under which shared name of the service provider a person works; our log keeps who it was. Raises Invalid."""
-    value = value.strip()
-    if not value or len(value) > 255 or not value.isprintable():
-        raise Invalid("アプリ側の利用者IDは1〜255文字で入れてください。", field="name_id")
-    row = {
-        "id": ids.new_id(now), "created_at": now, "application_id": application.id, "account_id": account.id, "kind": "mapped",
-        "value": value,
-    }  # fmt: skip
-    statement = insert_into(session, SamlSubject).values(row)
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["application_id", "account_id", "kind"], set_={"value": value, "created_at": now}
-        )
-    )
-    record(
-        session, Tag.ACCOUNT_MAPPED, actor=actor, now=now, company_id=account.company_id, subject_id=account.id,
-        application_id=application.id, name_id=value,
-    )  # fmt: skip

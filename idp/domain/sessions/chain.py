@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from idp.core.db import change
 from idp.domain.applications.models import Application, ServiceProvider
 from idp.domain.sessions import live
+from idp.domain.sessions.live import Waiting
 from idp.domain.sessions.models import AppSession, PendingRequest
 
 CHAIN, PART = "saml-chain", "saml-part"
@@ -90,7 +91,7 @@ def find(session: Session, handle: str, *, now: datetime) -> Chain | None:
     return None if row is None else _chain(row)
 
 
-def _chain(row: PendingRequest) -> Chain:
+def _chain(row: Waiting) -> Chain:
     kept = row.parameters
     return Chain(
         row.id, tuple(Part(**part) for part in kept["parts"]), tuple(kept["told"]), kept["target"],

@@ -283,13 +283,27 @@ def put_request(
     return handle
 
 
-def find_request(session: Session, handle: str, *, protocol: str, now: datetime) -> PendingRequest | None:
+@dataclass(frozen=True)
+class Waiting:
+    """A request that waits for a person. A plain row: a claim must not send us to read it again."""
+
+    id: uuid.UUID
+    created_at: datetime
+    parameters: dict[str, Any]
+
+
+def find_request(session: Session, handle: str, *, protocol: str, now: datetime) -> Waiting | None:
     """The waiting request behind a handle, or None when it is unknown, used or too old."""
-    return session.scalar(
-        select(PendingRequest).where(
-            PendingRequest.handle_digest == ids.digest(handle), PendingRequest.protocol == protocol,
-            PendingRequest.used_at.is_(None), PendingRequest.ends_at > now,
-        )
+    values = {"handle_digest": ids.digest(handle), "protocol": protocol, "now": now}
+    row = run(session, _waiting(), values).one_or_none()
+    return None if row is None else Waiting(row.id, row.created_at, row.parameters)
+
+
+@prepared
+def _waiting() -> Query:
+    return select(PendingRequest.id, PendingRequest.created_at, PendingRequest.parameters).where(
+        PendingRequest.handle_digest == bindparam("handle_digest"), PendingRequest.protocol == bindparam("protocol"),
+        PendingRequest.used_at.is_(None), PendingRequest.ends_at > NOW,
     )  # fmt: skip
 
 

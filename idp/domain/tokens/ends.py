@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from idp.core.db import change
 from idp.domain.applications.models import RelyingParty, ServiceProvider
-from idp.domain.applications.saml import FORMATS
+from idp.domain.applications.names import FORMATS
 from idp.domain.gateway import gateway_sessions
 from idp.domain.gateway.models import GatewaySession
 from idp.domain.sessions.models import AppSession, LoginSession

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from idp.core import ids
-from idp.core.db import change, insert_into
+from idp.core.db import change, prepared, run
 from idp.domain.tokens.models import SeenMessage
 
 
@@ -17,11 +19,13 @@ def first_time(session: Session, sender: str, message_id: str, *, until: datetim
     """Remember a message; False when it was here before. until: no later is it valid. One INSERT is the claim."""
     digest = hashlib.sha256(f"{sender}\0{message_id}".encode()).digest()
     row = {"id": ids.new_id(now), "created_at": now, "message_digest": digest, "ends_at": until}
-    statement = insert_into(session, SeenMessage).values(row)
-    inserted = session.execute(
-        statement.on_conflict_do_nothing(index_elements=["message_digest"]).returning(SeenMessage.id)
-    )
-    return inserted.first() is not None
+    return run(session, _remember(session.get_bind().dialect.name), row).first() is not None
+
+
+@prepared
+def _remember(dialect: str) -> Any:
+    insert = (sqlite if dialect == "sqlite" else postgresql).insert(SeenMessage)
+    return insert.on_conflict_do_nothing(index_elements=["message_digest"]).returning(SeenMessage.__table__.c.id)
 
 
 def sweep(session: Session, *, now: datetime) -> int:

@@ -27,11 +27,11 @@ from idp.domain.directory.models import Account, Company
 from idp.domain.directory.roles import Role, needs_second_factor
 from idp.domain.directory.scope import account_alive
 from idp.domain.sessions import live
-from idp.domain.sessions.live import LOGIN_COLUMNS, LiveLogin, login_session_alive
-from idp.domain.sessions.models import LoginSession, PendingRequest
+from idp.domain.sessions.live import LOGIN_COLUMNS, LiveLogin, Waiting, login_session_alive
+from idp.domain.sessions.models import LoginSession
 from idp.domain.tokens import grants
 from idp.domain.tokens.grants import CodeRequest
-from idp.edges import browser
+from idp.edges import browser, posting
 from idp.edges.browser import Answer
 from idp.edges.oidc import bp, code_grant
 from idp.edges.oidc.client import Client, Request, could_be_client_id, repeated, wrong_resource
@@ -80,9 +80,7 @@ def _malformed(values: MultiDict[str, str]) -> bool:
     return repeated(values) is not None or sum(map(len, texts)) > MAX_LENGTH or any("\0" in text for text in texts)
 
 
-def _handle(
-    session: Session, values: MultiDict[str, str], *, requested_at: datetime, stored: PendingRequest | None
-) -> Answer:
+def _handle(session: Session, values: MultiDict[str, str], *, requested_at: datetime, stored: Waiting | None) -> Answer:
     """Validate, then decide and issue. Until redirect_uri is proven, errors stay here and go nowhere (OA-10)."""
     if _malformed(values):
         return _local_error("a parameter was sent twice, the request is too long, or it holds a NUL", values)
@@ -204,7 +202,7 @@ def _proceed(
     asked: dict[str, Any],
     *,
     scope: str,
-    stored: PendingRequest | None,
+    stored: Waiting | None,
 ) -> Answer:
     """Gate, decision, ledger row, code: or the page that the person must see first."""
     now, client, login = browser.now(), front.client, front.login
@@ -262,7 +260,7 @@ def _scope(scope: str, allowed: Allowed) -> str:
 def _wait(
     session: Session,
     params: dict[str, str],
-    stored: PendingRequest | None,
+    stored: Waiting | None,
     *,
     page: Literal["/login", "/login/step-up"],
 ) -> Answer:
@@ -308,8 +306,7 @@ def _to_client(params: Any, answer: dict[str, str]) -> Answer:
     """Send the answer to a proven redirect_uri, by 303 or by a form that the browser posts (OA-09, Form Post 1.0)."""
     full = _answer_params(params, answer)
     if params.get("response_mode") == "form_post" and _web(params["redirect_uri"]):
-        browser.allow_form_target(params["redirect_uri"])
-        return render_template("oidc/form_post.html", action=params["redirect_uri"], fields=full)
+        return posting.page(params["redirect_uri"], full)
     return redirect(_location(params, full), 303)
 
 

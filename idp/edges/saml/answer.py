@@ -11,12 +11,13 @@ from sqlalchemy import LargeBinary, Uuid, and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from idp.core import ids
-from idp.core.db import Instant
+from idp.core.db import NOW, Query, prepared, run
 from idp.core.errors import Invalid
-from idp.domain.applications import saml as providers
-from idp.domain.applications.decide import Allowed, ApplicationFacts, Facts
+from idp.domain.applications import names
+from idp.domain.applications.decide import APPLICATION_COLUMNS, Allowed, ApplicationFacts, Facts, application_facts
 from idp.domain.applications.models import Application, ServiceProvider
-from idp.domain.applications.saml import FORMATS, NAME_FORMATS
+from idp.domain.applications.names import FORMATS
+from idp.domain.applications.saml import NAME_FORMATS, PROVIDER_COLUMNS, Provider, provider_of
 from idp.domain.directory.models import Account, Company
 from idp.domain.directory.scope import account_alive
 from idp.domain.sessions import live
@@ -52,16 +53,16 @@ DEFAULT: tuple[dict[str, str], ...] = tuple(
 class Row:
     """What an answer rests on: the service provider with its application, and the login session of this browser."""
 
-    provider: ServiceProvider
+    provider: Provider
     application: ApplicationFacts
     application_name: str
     session_life_s: int | None
     login: LiveLogin | None
 
 
-def _statement() -> Any:
-    """Built once and only bound afterwards: building it costs more than running it (performance.md 4.1)."""
-    now: Any = bindparam("now", type_=Instant())
+@prepared
+def _provider_and_login() -> Query:
+    """Service provider and login session in one statement, shared rows taken (lock orders 1, 2 and 4)."""
     digest: Any = bindparam("digest", type_=LargeBinary())
     company = (
         select(Company.id)
@@ -72,46 +73,31 @@ def _statement() -> Any:
     )
     return (
         select(
-            ServiceProvider, Application.id.label("application_id"), Application.company_id.label("application_company_id"),
-            Application.name.label("application_name"), Application.functions, Application.min_acr, Application.session_life_s,
-            Application.ended_at.label("application_ended_at"),
+            *PROVIDER_COLUMNS, *APPLICATION_COLUMNS, Application.name.label("application_name"), Application.session_life_s,
             LOGIN_COLUMNS[0].label("login_id"), *LOGIN_COLUMNS[1:], company.label("company_lock"),
             grants.shared_stores(select(LoginSession.account_id).where(LoginSession.cookie_digest == digest)),
         )
         .select_from(ServiceProvider)
         .join(Application, Application.id == ServiceProvider.application_id)
-        .outerjoin(LoginSession, and_(LoginSession.cookie_digest == digest, *login_session_alive(now)))
-        .outerjoin(Account, and_(Account.id == LoginSession.account_id, *account_alive(now)))
+        .outerjoin(LoginSession, and_(LoginSession.cookie_digest == digest, *login_session_alive(NOW)))
+        .outerjoin(Account, and_(Account.id == LoginSession.account_id, *account_alive(NOW)))
         .outerjoin(Company, and_(Company.id == Account.company_id, Company.ended_at.is_(None)))
         .where(ServiceProvider.id == bindparam("provider", type_=Uuid()))
         .with_for_update(read=True, of=Application)
     )  # fmt: skip
 
 
-_LOAD = _statement()
-
-
-def load(session: Session, provider_id: uuid.UUID, cookie: str, *, now: datetime) -> Row | None:
+def load(session: Session, provider_id: uuid.UUID, cookie: str, *, now: datetime) -> Row:
     """Service provider and login session in one statement, shared rows taken (lock orders 1, 2 and 4)."""
-    row = session.execute(_LOAD, {"provider": provider_id, "digest": ids.digest(cookie), "now": now}).one_or_none()
-    if row is None:
-        return None
-    application = ApplicationFacts(
-        row.application_id,
-        row.application_company_id,
-        tuple(row.functions),
-        row.min_acr,
-        row.application_ended_at is None,
-    )
+    values = {"provider": provider_id, "digest": ids.digest(cookie), "now": now}
+    row = run(session, _provider_and_login(), values).one()
     login = None
     if row.login_id is not None and row.company_code is not None:
         login = LiveLogin(
             row.login_id, row.account_id, row.company_id, row.company_code, row.company_name, row.account_name, row.login_name,
             row.subject, row.locale, row.epoch, row.acr, tuple(row.amr), row.auth_time, row.last_seen_at, row.idle_s, row.ends_at,
         )  # fmt: skip
-    provider: ServiceProvider = row[0]
-    session.expunge(provider)  # a claim expires what the session knows; this was read under the application's lock
-    return Row(provider, application, row.application_name, row.session_life_s, login)
+    return Row(provider_of(row), application_facts(row), row.application_name, row.session_life_s, login)
 
 
 def issue(
@@ -120,9 +106,7 @@ def issue(
     """Name, ledger row and signed Response. Called with the gate claimed and the decision made. Raises Refusal, and then
     nothing was opened."""
     services, provider = browser.services(), row.provider
-    context = wishes.context_for(wish, login.acr)
-    if context is None:
-        raise Refusal("NoAuthnContext")
+    context = wishes.context_met(wish, login.acr)
     kind = wishes.name_kind(provider, wish)
     value = _name(session, wish, provider, kind, login, now=now)
     if wish.subject is not None and wish.subject != value:
@@ -148,7 +132,7 @@ def issue(
     return octets
 
 
-def _protection(provider: ServiceProvider, *, now: datetime) -> Protection:
+def _protection(provider: Provider, *, now: datetime) -> Protection:
     key = browser.services().saml_keys.signing(now=now, pinned=provider.signing_kid)
     certificate = None
     if provider.encrypt:
@@ -164,37 +148,35 @@ def _protection(provider: ServiceProvider, *, now: datetime) -> Protection:
     )  # fmt: skip
 
 
-def _name(
-    session: Session, wish: Wish, provider: ServiceProvider, kind: str, login: LiveLogin, *, now: datetime
-) -> str:
+def _name(session: Session, wish: Wish, provider: Provider, kind: str, login: LiveLogin, *, now: datetime) -> str:
     """The NameID of this person at this service provider (SA-14). Raises Refusal."""
     application_id = provider.application_id
     if kind == "transient":
         return f"_{ids.new_secret()}"
     if kind == "mapped":
-        shared = providers.known_name(session, application_id, login.account_id, "mapped")
+        shared = names.known_name(session, application_id, login.account_id, "mapped")
         if shared is None:
             raise Refusal("UnknownPrincipal")
         return shared
-    known = providers.known_name(session, application_id, login.account_id, kind)
+    known = names.known_name(session, application_id, login.account_id, kind)
     if known is not None:
         return known
     if not wish.allow_create:
         raise Refusal("InvalidNameIDPolicy")
     value = ids.new_secret() if kind == "persistent" else _email(provider, login)
-    kept = providers.keep_name(session, application_id, login.account_id, kind, value, now=now)
+    kept = names.keep_name(session, application_id, login.account_id, kind, value, now=now)
     if kept is None:
         raise Refusal("UnknownPrincipal")  # the address was somebody else's before: never a second person's (RV-31)
     return kept
 
 
-def _email(provider: ServiceProvider, login: LiveLogin) -> str:
+def _email(provider: Provider, login: LiveLogin) -> str:
     return (provider.email_pattern or "").format(
         login_name=login.login_name, company=login.company_code.lower(), subject=login.subject
     )
 
 
-def attributes(provider: ServiceProvider, facts: Facts, allowed: Allowed, *, name_id: str) -> list[Attribute]:
+def attributes(provider: Provider, facts: Facts, allowed: Allowed, *, name_id: str) -> list[Attribute]:
     """The attributes of an answer: the service provider's mapping, or the names of D20. Other applications' functions never."""
     values: dict[str, tuple[str, ...]] = {
         "subject": (facts.subject,), "name_id": (name_id,), "login_name": (facts.login_name,),

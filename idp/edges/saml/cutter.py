@@ -17,8 +17,10 @@ from sqlalchemy import select
 from idp.core.db import reading
 from idp.core.errors import Unavailable
 from idp.core.outbound import Answer, Refused, Unreachable
-from idp.domain.applications.models import SamlSubject, ServiceProvider
-from idp.domain.applications.saml import FORMATS
+from idp.domain.applications import saml
+from idp.domain.applications.models import SamlSubject
+from idp.domain.applications.names import FORMATS
+from idp.domain.applications.saml import Provider
 from idp.domain.sessions.models import AppSession
 from idp.edges.saml import build, guard, xml
 from idp.edges.saml.build import STATUS
@@ -68,9 +70,7 @@ class SamlLogoutCutter:
         ends the attempt, and the next goes on from there.
         """
         with reading() as session:
-            provider = session.scalar(
-                select(ServiceProvider).where(ServiceProvider.application_id == order.application_id)
-            )
+            provider = saml.by_application(session, order.application_id)
             rows = session.execute(
                 select(AppSession.sid, AppSession.sub, AppSession.name_id_format).where(AppSession.sid.in_(order.sids))
             ).all()
@@ -90,7 +90,7 @@ class SamlLogoutCutter:
         self._services.saml_keys.refresh(now=order.now)
         return self._all(provider, names, order)
 
-    def _all(self, provider: ServiceProvider, names: Sequence[Name], order: CutOrder) -> Outcome:
+    def _all(self, provider: Provider, names: Sequence[Name], order: CutOrder) -> Outcome:
         started, told = time.monotonic(), 0
         last: Outcome = Outcome("acknowledged")
         refused: Outcome | None = None
@@ -106,7 +106,7 @@ class SamlLogoutCutter:
             told += len(indexes) if refused is None else 0
         return refused or last
 
-    def _ask(self, provider: ServiceProvider, name: Name, order: CutOrder) -> Outcome:
+    def _ask(self, provider: Provider, name: Name, order: CutOrder) -> Outcome:
         """One name. A service provider that knows nobody of it with these indexes is asked once more without them, where every
         session is meant: only then has it said that there is nothing left."""
         shared = name.format == FORMATS["mapped"]
@@ -125,7 +125,7 @@ class SamlLogoutCutter:
             return Outcome("acknowledged", evidence=outcome.evidence)
         return outcome
 
-    def _send(self, provider: ServiceProvider, name: Name, order: CutOrder) -> Outcome:
+    def _send(self, provider: Provider, name: Name, order: CutOrder) -> Outcome:
         """One request and its answer. Built and signed anew for each attempt, so that no ID is sent twice (LO-07)."""
         url = provider.soap_logout_url or ""
         request = build.logout_request(
@@ -145,7 +145,7 @@ class SamlLogoutCutter:
         return judge(answer, provider, str(request.attrib["ID"]), facts)
 
 
-def judge(answer: Answer, provider: ServiceProvider, request_id: str, facts: dict[str, object]) -> Outcome:
+def judge(answer: Answer, provider: Provider, request_id: str, facts: dict[str, object]) -> Outcome:
     """What an answer means (SA-22). Pure.
 
     A status of 200 is the web server's; what counts is the message inside, signed by the service provider and about this
@@ -157,18 +157,21 @@ def judge(answer: Answer, provider: ServiceProvider, request_id: str, facts: dic
     except guard.Refused as error:
         if answer.status == 400:
             return Outcome("refused", "http_400", evidence=facts)
-        reason = error.reason if answer.status == 200 or error.reason == "soap_fault" else f"http_{answer.status}"
-        return Outcome("retry", reason, evidence=facts)
+        if error.reason == "soap_fault":
+            return Outcome("retry", "soap_fault", evidence=facts)
+        # a login page with status 200 is the usual one; what exactly our parser met is for who looks closer
+        word = "no_saml_answer" if answer.status == 200 else f"http_{answer.status}"
+        return Outcome("retry", word, evidence=facts | {"read_as": error.reason})
     try:
         verified = _response(envelope, provider, request_id)
     except Malformed as error:
-        return Outcome("retry", str(error), evidence=facts)
+        return Outcome("retry", "no_saml_answer", evidence=facts | {"read_as": str(error)})
     except guard.Refused as error:
         return Outcome("refused", error.reason, evidence=facts)
     return _status(verified, facts | {"response": verified.get("ID")})
 
 
-def _response(envelope: guard.Envelope, provider: ServiceProvider, request_id: str) -> xml.Element:
+def _response(envelope: guard.Envelope, provider: Provider, request_id: str) -> xml.Element:
     """The verified LogoutResponse. Raises Malformed for what is no answer, guard.Refused for one that counts for nothing."""
     root = xml.parse(envelope.octets)
     if root.tag != q("samlp", "LogoutResponse"):

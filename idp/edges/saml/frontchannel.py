@@ -10,13 +10,13 @@ import uuid
 from urllib.parse import urlsplit
 
 from flask import Response, g, redirect, render_template, request
-from sqlalchemy import select
 
 from idp.core.db import reading, transaction
 from idp.core.errors import NotFound, Stale
-from idp.domain.applications.models import ServiceProvider
+from idp.domain.applications import saml
+from idp.domain.applications.saml import Provider
 from idp.domain.sessions import chain, live
-from idp.domain.sessions.chain import Chain, Part
+from idp.domain.sessions.chain import Chain
 from idp.edges import browser
 from idp.edges.browser import Answer
 from idp.edges.saml import bp, build, slo
@@ -32,10 +32,7 @@ def show() -> Answer:
     handle, later = request.args.get("request", ""), request.args.get("round", "0") != "0"
     with reading() as session:
         found = _chain(session, handle)
-        providers = {
-            str(row.id): row
-            for row in session.scalars(select(ServiceProvider).where(ServiceProvider.id.in_(_ids(found))))
-        }
+        providers = {part.provider: saml.of_id(session, uuid.UUID(part.provider)) for part in found.parts}
     waiting = [n for n, part in enumerate(found.parts) if part.state == "waiting"]
     # a POST page of ours cannot be shown inside a frame (frame-ancestors), so those are asked by their link
     framed = [n for n in waiting if not later and providers[found.parts[n].provider].front_logout_binding == "redirect"]
@@ -60,11 +57,7 @@ def _chain(session: object, handle: str) -> Chain:
     return found
 
 
-def _ids(found: Chain) -> list[uuid.UUID]:
-    return [uuid.UUID(part.provider) for part in found.parts]
-
-
-def _allow_frames(answer: Response, providers: list[ServiceProvider]) -> None:
+def _allow_frames(answer: Response, providers: list[Provider]) -> None:
     """This page, and only this one, may hold frames: of ours, and of exactly these service providers (WB-02)."""
     origins = {"{0.scheme}://{0.netloc}".format(urlsplit(one.front_logout_url or "")) for one in providers}
     sources = " ".join(["'self'", *sorted(origins)])
@@ -83,11 +76,11 @@ def ask() -> Answer:
     now = browser.now()
     with transaction() as session:
         found = _chain(session, handle)
-        if not number.isascii() or not number.isdigit() or len(number) > 4 or int(number) >= len(found.parts):
+        part = next((part for n, part in enumerate(found.parts) if str(n) == number), None)
+        if part is None:
             raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", "no such part")
-        part: Part = found.parts[int(number)]
-        provider = session.get(ServiceProvider, uuid.UUID(part.provider))
-        if provider is None or provider.front_logout_url is None:
+        provider = saml.of_id(session, uuid.UUID(part.provider))
+        if provider.front_logout_url is None:
             raise NotFound(
                 "ページが見つかりません。URLが変わったか、見る権限がありません。", "no logout address any more"
             )
@@ -108,9 +101,7 @@ def finish() -> Answer:
         found = _chain(session, handle)
         if found.initiator is None or not live.use_request(session, found.id, now=now):
             raise Stale("この画面は古くなりました。アプリからもう一度開いてください。", "logout chain was finished")
-        provider = session.get(ServiceProvider, uuid.UUID(found.initiator.provider))
-    if provider is None:
-        raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", "service provider is gone")
+        provider = saml.of_id(session, uuid.UUID(found.initiator.provider))
     whole = not found.initiator.partial and all(part.state == "confirmed" for part in found.parts)
     answer = slo.respond(
         provider, found.initiator.request_id, found.initiator.relay_state, "Success", None if whole else "PartialLogout"

@@ -13,7 +13,8 @@ from saml2 import md
 from idp.core import x509
 from idp.core.errors import Invalid
 from idp.core.saml_keys import SamlKey
-from idp.domain.applications.saml import FORMATS, SpFacts
+from idp.domain.applications.names import FORMATS
+from idp.domain.applications.sp_metadata import SpFacts
 from idp.edges.saml import xml
 from idp.edges.saml.build import new_message_id, stamp
 from idp.edges.saml.guard import instant

@@ -18,12 +18,13 @@ from werkzeug.wrappers import Response as WSGIResponse
 
 from idp.core.db import transaction
 from idp.domain.applications.models import Application, ServiceProvider
-from idp.domain.applications.saml import FORMATS
+from idp.domain.applications.names import FORMATS
+from idp.domain.applications.saml import Provider
 from idp.domain.sessions import chain
 from idp.domain.sessions.chain import Initiator
 from idp.domain.sessions.models import AppSession
 from idp.domain.tokens import ends, seen
-from idp.edges import browser
+from idp.edges import browser, posting
 from idp.edges.browser import Answer
 from idp.edges.saml import bp, build, guard, sso, xml
 from idp.edges.saml.guard import Envelope, Message
@@ -130,7 +131,7 @@ def _end(message: Message) -> Done:
         return _log_out(session, message, [row for row in found if row.ended_at is None], now=now)
 
 
-def _sessions(session: Session, provider: ServiceProvider, name: Element, indexes: Sequence[str]) -> list[AppSession]:
+def _sessions(session: Session, provider: Provider, name: Element, indexes: Sequence[str]) -> list[AppSession]:
     """The app sessions that this service provider may name, live or ended; nobody else's (SA-20)."""
     form = name.get("Format")
     query = select(AppSession).where(
@@ -193,7 +194,7 @@ def _continue(message: Message, done: Done) -> WSGIResponse:
 
 
 def respond(
-    provider: ServiceProvider, request_id: str, relay_state: str | None, code: str, second: str | None
+    provider: Provider, request_id: str, relay_state: str | None, code: str, second: str | None
 ) -> WSGIResponse:
     """The LogoutResponse to a service provider, by the binding of its metadata; a page for the person where it has none."""
     url = provider.front_logout_response_url or provider.front_logout_url
@@ -205,7 +206,7 @@ def respond(
     return send(provider, "SAMLResponse", root, url, relay_state)
 
 
-def send(provider: ServiceProvider, parameter: str, root: Element, url: str, relay_state: str | None) -> WSGIResponse:
+def send(provider: Provider, parameter: str, root: Element, url: str, relay_state: str | None) -> WSGIResponse:
     """A signed message through the browser, by the service provider's own front-channel binding."""
     services, now = browser.services(), browser.now()
     key = services.saml_keys.signing(now=now, pinned=provider.signing_kid)
@@ -214,8 +215,7 @@ def send(provider: ServiceProvider, parameter: str, root: Element, url: str, rel
         fields = {parameter: build.posted(xml.octets(root))}
         if relay_state is not None:
             fields["RelayState"] = relay_state
-        browser.allow_form_target(url)
-        return Response(render_template("saml/post.html", action=url, fields=fields))
+        return Response(posting.page(url, fields))
     query = sign_query(parameter, build.deflated(root), relay_state, key)
     return redirect(f"{url}{'&' if '?' in url else '?'}{query}", 303)
 

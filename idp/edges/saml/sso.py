@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from flask import redirect, render_template, request
 from sqlalchemy.orm import Session
@@ -19,14 +19,13 @@ from idp.core.errors import Denied, NotFound, Stale
 from idp.domain.applications import decide as gate
 from idp.domain.applications import saml as providers
 from idp.domain.applications.decide import ACR_ORDER, Refused, acr_at_least
-from idp.domain.applications.models import ServiceProvider
+from idp.domain.applications.saml import Provider
 from idp.domain.directory.roles import ROLES, Power, needs_second_factor
 from idp.domain.directory.scope import standings
 from idp.domain.sessions import live
-from idp.domain.sessions.live import SAML_HANDLE, LiveLogin
-from idp.domain.sessions.models import PendingRequest
+from idp.domain.sessions.live import SAML_HANDLE, LiveLogin, Waiting
 from idp.domain.tokens import seen
-from idp.edges import browser
+from idp.edges import browser, posting
 from idp.edges.browser import Answer
 from idp.edges.saml import answer, bp, build, guard, wishes
 from idp.edges.saml.guard import Envelope, Message
@@ -68,7 +67,7 @@ def _envelope() -> Envelope:
     return guard.from_post(request.form["SAMLRequest"], request.form.get("RelayState"))
 
 
-def find_provider(entity_id: str) -> ServiceProvider | None:
+def find_provider(entity_id: str) -> Provider | None:
     """The registered service provider of this name."""
     if not entity_id or len(entity_id) > 1024:
         return None
@@ -142,21 +141,18 @@ def start(slug: str) -> Answer:
             raise NotFound(
                 "ページが見つかりません。URLが変わったか、見る権限がありません。", f"IdP-initiated {slug[:64]}"
             )
-        acs = wishes.default_acs(provider)
-        if acs is None:
-            raise NotFound("ページが見つかりません。URLが変わったか、見る権限がありません。", f"no ACS {slug[:64]}")
-        wish = Wish(str(provider.id), None, acs, target)
+        wish = Wish(str(provider.id), None, wishes.default_acs(provider), target)
         return _proceed(session, wish, requested_at=browser.now(), stored=None)
 
 
 # --- the transaction -------------------------------------------------------------------------------------------------
 
 
-def _proceed(session: Session, wish: Wish, *, requested_at: datetime, stored: PendingRequest | None) -> Answer:
+def _proceed(session: Session, wish: Wish, *, requested_at: datetime, stored: Waiting | None) -> Answer:
     """Gate, decision, name, ledger row, signature; or the page that the person must see first."""
     now = browser.now()
     row = answer.load(session, uuid.UUID(wish.provider), browser.read_cookie(browser.LOGIN_COOKIE), now=now)
-    if row is None or not row.application.alive or not any(place["url"] == wish.acs for place in row.provider.acs):
+    if not row.application.alive or not any(place["url"] == wish.acs for place in row.provider.acs):
         # the address was taken out of the metadata while the person logged in: nothing goes there any more
         raise Denied("このアプリの利用は終わりました。", "service provider or its address is gone")
     step, login = wishes.next_step(wish, row.login, requested_at=requested_at), row.login
@@ -168,9 +164,7 @@ def _proceed(session: Session, wish: Wish, *, requested_at: datetime, stored: Pe
     return _interact(session, wish, row.provider, step, stored=stored)
 
 
-def _interact(
-    session: Session, wish: Wish, provider: ServiceProvider, step: Step, *, stored: PendingRequest | None
-) -> Answer:
+def _interact(session: Session, wish: Wish, provider: Provider, step: Step, *, stored: Waiting | None) -> Answer:
     """Send the person to the page that comes first, or the service provider the status that says why there is none."""
     if step == "no_context":
         return _say_no(session, wish, provider, Refusal("NoAuthnContext"))
@@ -179,9 +173,7 @@ def _interact(
     return _wait(session, wish, stored, page="/login/step-up" if step == "step_up" else "/login")
 
 
-def _inside(
-    session: Session, wish: Wish, row: answer.Row, login: LiveLogin, *, stored: PendingRequest | None
-) -> Answer:
+def _inside(session: Session, wish: Wish, row: answer.Row, login: LiveLogin, *, stored: Waiting | None) -> Answer:
     """The gate is claimed: decide now, and not before (RE-20); then issue."""
     now, provider = browser.now(), row.provider
     facts = gate.load_facts(session, login.account_id, row.application.id, now=now)
@@ -206,15 +198,13 @@ def _tests(session: Session, account_id: uuid.UUID, *, now: datetime) -> bool:
     return any(Power.MANAGE_APPLICATIONS in ROLES[held.role].may for held in standings(session, account_id, now=now))
 
 
-def _wait(
-    session: Session, wish: Wish, stored: PendingRequest | None, *, page: Literal["/login", "/login/step-up"]
-) -> Answer:
+def _wait(session: Session, wish: Wish, stored: Waiting | None, *, page: Literal["/login", "/login/step-up"]) -> Answer:
     handle = request.args["request"] if stored is not None else _keep(session, wish)
     return redirect(f"{page}?request={handle}", 303)
 
 
 def _say_no(
-    session: Session, wish: Wish, provider: ServiceProvider, error: Refusal, *, account_id: uuid.UUID | None = None,
+    session: Session, wish: Wish, provider: Provider, error: Refusal, *, account_id: uuid.UUID | None = None,
     company_id: uuid.UUID | None = None,
 ) -> Answer:  # fmt: skip
     """A signed answer without an assertion, to a proven address."""
@@ -260,8 +250,7 @@ def _blocked(session: Session, wish: Wish, row: answer.Row, login: LiveLogin, re
 
 def _post(wish: Wish, octets: bytes) -> Answer:
     """The POST binding: a page whose one form leads to exactly this address (SA-19)."""
-    fields: dict[str, Any] = {"SAMLResponse": build.posted(octets)}
+    fields = {"SAMLResponse": build.posted(octets)}
     if wish.relay_state is not None:
         fields["RelayState"] = wish.relay_state
-    browser.allow_form_target(wish.acs)
-    return render_template("saml/post.html", action=wish.acs, fields=fields)
+    return posting.page(wish.acs, fields)

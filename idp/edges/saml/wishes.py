@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from idp.domain.applications.decide import ACR_ORDER, acr_at_least
-from idp.domain.applications.models import ServiceProvider
-from idp.domain.applications.saml import FORMATS
+from idp.domain.applications.names import FORMATS
+from idp.domain.applications.saml import Provider
 from idp.domain.sessions.live import LiveLogin
 from idp.edges.saml import xml
 from idp.edges.saml.guard import Message, Refused
@@ -28,7 +28,6 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "urn:sekisho:aal3": ("urn:sekisho:aal3",),
 }  # fmt: skip
 LEVEL = {name: acr for acr, names in CLASSES.items() for name in names}
-COMPARISONS = ("exact", "minimum", "maximum", "better")
 UNSPECIFIED = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"
 
 
@@ -70,7 +69,7 @@ class Wish:
         return cls(**{**value, "classes": tuple(value["classes"])})
 
 
-def acs_of(provider: ServiceProvider, root: Element) -> str:
+def acs_of(provider: Provider, root: Element) -> str:
     """The one address to answer to, compared octet by octet. Raises guard.Refused: nothing may be sent anywhere (SA-08)."""
     found = _acs(provider, root)
     if found is None:
@@ -78,7 +77,7 @@ def acs_of(provider: ServiceProvider, root: Element) -> str:
     return found
 
 
-def _acs(provider: ServiceProvider, root: Element) -> str | None:
+def _acs(provider: Provider, root: Element) -> str | None:
     url, index = root.get("AssertionConsumerServiceURL"), root.get("AssertionConsumerServiceIndex")
     if url is not None and index is not None:
         return None
@@ -90,10 +89,9 @@ def _acs(provider: ServiceProvider, root: Element) -> str | None:
     return default_acs(provider)
 
 
-def default_acs(provider: ServiceProvider) -> str | None:
+def default_acs(provider: Provider) -> str:
     """The address of its metadata that counts when a request names none."""
-    chosen = next((place for place in provider.acs if place["default"]), None) or next(iter(provider.acs), None)
-    return None if chosen is None else str(chosen["url"])
+    return str(next((place for place in provider.acs if place["default"]), provider.acs[0])["url"])
 
 
 def read(message: Message, acs: str) -> Wish:
@@ -112,7 +110,7 @@ def read(message: Message, acs: str) -> Wish:
     classes: tuple[str, ...] = ()
     if context is not None:
         classes = tuple(xml.text(node) for node in context.findall(q("saml", "AuthnContextClassRef")))
-        if not classes or comparison not in COMPARISONS:
+        if not classes:
             raise Refusal("NoAuthnContext")
     subject = root.find(q("saml", "Subject"))
     if subject is not None and (
@@ -132,7 +130,7 @@ def _true(text: str | None) -> bool:
     return text in {"true", "1"}
 
 
-def _kind(provider: ServiceProvider, wanted: str | None) -> str:
+def _kind(provider: Provider, wanted: str | None) -> str:
     """Which name this answer carries: the configured one, or of the two private formats the one asked for. Raises Refusal."""
     if wanted in {None, UNSPECIFIED, FORMATS[provider.name_id]}:
         return provider.name_id
@@ -143,7 +141,7 @@ def _kind(provider: ServiceProvider, wanted: str | None) -> str:
     raise Refusal("InvalidNameIDPolicy")
 
 
-def name_kind(provider: ServiceProvider, wish: Wish) -> str:
+def name_kind(provider: Provider, wish: Wish) -> str:
     """The kind of name for this wish, judged again by what the service provider's row says now. Raises Refusal."""
     return _kind(provider, wish.name_id_format)
 
@@ -173,6 +171,14 @@ def context_for(wish: Wish, acr: str) -> str | None:
             return CLASSES[acr][0] if have <= most else CLASSES[ACR_ORDER[most]][0]
         case _:
             return next((name for name in known if acr_at_least(acr, LEVEL[name])), None)
+
+
+def context_met(wish: Wish, acr: str) -> str:
+    """The same, where one must be there. Raises Refusal."""
+    found = context_for(wish, acr)
+    if found is None:
+        raise Refusal("NoAuthnContext")
+    return found
 
 
 def next_step(wish: Wish, login: LiveLogin | None, *, requested_at: datetime) -> Step:

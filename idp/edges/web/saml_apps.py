@@ -18,9 +18,10 @@ from idp.core import x509
 from idp.core.db import reading, transaction
 from idp.core.errors import Conflict, Denied, Invalid, NotFound
 from idp.core.outbound import Refused, Unreachable
-from idp.domain.applications import registry, saml
+from idp.domain.applications import registry, saml, sp_metadata
 from idp.domain.applications.models import Application, ServiceProvider
-from idp.domain.applications.saml import SpFacts, SpRegistration
+from idp.domain.applications.saml import SpRegistration
+from idp.domain.applications.sp_metadata import SpFacts
 from idp.domain.authn import login as authn
 from idp.domain.directory.roles import Power
 from idp.edges import browser
@@ -54,7 +55,7 @@ def new(looking: Looking) -> Answer:
             if request.form.get("act") == "register":
                 return _register(looking, form, facts, url)
             form.name.data = form.name.data or facts.name
-            form.encrypt.data = saml.can_encrypt(facts)
+            form.encrypt.data = sp_metadata.can_encrypt(facts)
         except (Invalid, Conflict) as error:
             form.refuse(error)
             facts = facts if error.field != "metadata" else None
@@ -132,7 +133,7 @@ def _page(looking: Looking, slug: str, form: MetadataForm, status: int = 200) ->
     certificates = [x509.read(der) for der in provider.signing_certs]
     page = render_template(
         "web/saml_app.html", application=application, provider=provider, form=form, button=EmptyForm(), events=events,
-        differences=saml.differences(provider, held) if held else [], held=held, warnings=saml.warnings(provider),
+        differences=sp_metadata.differences(provider, held) if held else [], held=held, warnings=saml.warnings(provider),
         certificates=certificates, issuer=issuer, may_change=registry.may_change(looking.viewer, application), soon=browser.now(),
     )  # fmt: skip
     return page, status
@@ -165,8 +166,9 @@ def metadata(looking: Looking, slug: str) -> Answer:
         document, _ = _document(form.metadata.data, known)
         facts = read_metadata(document, now=browser.now())
         with transaction() as session:
-            saml.receive_metadata(
-                session, _changeable(session, looking, slug), facts, loopback=browser.services().settings.issuer_is_loopback,
+            provider = sp_metadata.take(session, _changeable(session, looking, slug).id)
+            sp_metadata.receive(
+                session, provider, facts, loopback=browser.services().settings.issuer_is_loopback,
                 actor=looking.viewer.actor, now=browser.now(),
             )  # fmt: skip
     except Invalid as error:
@@ -182,7 +184,7 @@ def approve(looking: Looking, slug: str) -> Answer:
     if not browser.fresh(looking):
         return redirect(f"/login/step-up?next=/hq/apps/{slug}/saml", 303)
     with transaction() as session:
-        saml.approve_metadata(
+        sp_metadata.approve(
             session, _changeable(session, looking, slug), digest=request.form.get("digest", ""), actor=looking.viewer.actor, now=browser.now()
         )  # fmt: skip
     return redirect(f"/hq/apps/{slug}/saml", 303)

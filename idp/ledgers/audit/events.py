@@ -50,6 +50,7 @@ class Tag(StrEnum):
     SAML_REFUSED = "saml:message:refused"
     METADATA_HELD = "saml:metadata:held"
     METADATA_APPROVED = "saml:metadata:approved"
+    METADATA_RENEWED = "saml:metadata:renewed"
     METADATA_FAILED = "saml:metadata:failed"
     ACCOUNT_MAPPED = "saml:account:mapped"
     PROVIDER_CHANGED = "saml:service_provider:changed"

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 WINDOW = 1000
 PEOPLE = 20
 #: how the tags of the shorter class begin; what was set up for SAML is evidence, who entered by it is not
-LOGIN_SOURCES = ("authn:", "session:", "oidc:", "logout:", "saml:assertion:", "saml:message:")
+LOGIN_SOURCES = ("authn:", "session:", "gateway:session:", "oidc:", "logout:", "saml:assertion:", "saml:message:")
 LOGIN = frozenset(tag.value for tag in Tag if tag.value.startswith(LOGIN_SOURCES))
 EVIDENCE = frozenset(tag.value for tag in Tag) - LOGIN
 

@@ -9,38 +9,58 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
+from idp.core.db import Query, prepared, run
 from idp.ledgers.audit import leaf
 from idp.lifecycle.revocation.models import Cut, Evidence, Revocation
-from idp.lifecycle.revocation.receipt import contract_state, evidence_of
+from idp.lifecycle.revocation.receipt import contract_state
 from idp.lifecycle.revocation.words import CutState
 
 FORMAT = "sekisho-facts-1"
 
 
+@prepared
+def _revocation() -> Query:
+    return select(*Revocation.__table__.c).where(Revocation.id == bindparam("revocation_id"))
+
+
+@prepared
+def _lines() -> Query:
+    return select(*Cut.__table__.c).where(Cut.revocation_id == bindparam("revocation_id")).order_by(Cut.position)
+
+
+@prepared
+def _proofs() -> Query:
+    return (
+        select(*Evidence.__table__.c)
+        .join(Cut, Cut.id == Evidence.cut_id)
+        .where(Cut.revocation_id == bindparam("revocation_id"))
+        .order_by(Evidence.id)
+    )
+
+
 def of(session: Session, revocation_id: uuid.UUID) -> dict[str, Any]:
-    """The facts as they are in this transaction. Take the revocation's row before, or another line may close meanwhile."""
-    r = session.execute(
-        select(Revocation).where(Revocation.id == revocation_id).execution_options(populate_existing=True)
-    ).scalar_one()
-    cuts = session.scalars(
-        select(Cut)
-        .where(Cut.revocation_id == revocation_id)
-        .order_by(Cut.position)
-        .execution_options(populate_existing=True)
-    ).all()
-    proofs = evidence_of(session, revocation_id)
+    """The facts as they are in this transaction. Take the revocation's row before, or another line may close meanwhile.
+
+    Plain rows and not entities: they are read again for every change, and a receipt may have a thousand lines.
+    """
+    key = {"revocation_id": revocation_id}
+    r = run(session, _revocation(), key).one()
+    proofs: dict[uuid.UUID, list[Any]] = {}
+    for row in run(session, _proofs(), key):
+        proofs.setdefault(row.cut_id, []).append(row)
     return {
         "format": FORMAT, "id": str(r.id), "number": r.number, "company": str(r.company_id), "account": str(r.account_id),
         "store": _id(r.store_id), "scope": r.scope_kind, "scope_id": str(r.scope_id), "reason": r.reason, "door": r.door,
         "actor_kind": r.actor_kind, "requested_by": _id(r.requested_by), "requested_at": _t(r.requested_at), "hr_at": _t(r.hr_at), "t0": _t(r.t0),
         "completed_at": _t(r.completed_at), "reopened_at": _t(r.reopened_at),
-        "lines": [_line(cut, proofs.get(cut.id, [])) for cut in cuts],
+        "lines": [_line(cut, proofs.get(cut.id, ())) for cut in run(session, _lines(), key)],
     }  # fmt: skip
 
 
@@ -55,7 +75,7 @@ def digest(facts: dict[str, Any]) -> str:
     return hashlib.sha256(leaf.canonical(facts)).hexdigest()
 
 
-def _line(cut: Cut, proofs: list[Evidence]) -> dict[str, Any]:
+def _line(cut: Any, proofs: Sequence[Any]) -> dict[str, Any]:
     done = cut.state == CutState.DONE.value
     return {
         "position": cut.position, "kind": cut.kind, "application": _id(cut.application_id), "count": cut.count,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import select, update
@@ -75,52 +78,72 @@ def leased(session: Session, cut_id: uuid.UUID) -> None:
     )
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A line of a receipt that changed, and what the log says of it. late: the line was closed before."""
+
+    cut_id: uuid.UUID
+    tag: Tag
+    result: str = "ok"
+    late: bool = False
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
 def finished(session: Session, order: Order, outcome: Outcome, *, now: datetime) -> bool:
-    """Write one attempt's outcome for the delivery and its cut. False: the lease was lost, and nothing was written.
+    """Write one attempt's outcome for the delivery and its cut. False: the lease was lost, and nothing was written."""
+    return finished_all(session, [(order, outcome)], now=now)[0]
+
+
+def finished_all(session: Session, results: Sequence[tuple[Order, Outcome]], *, now: datetime) -> list[bool]:
+    """Write the outcomes of attempts. Those of cuts belong to one revocation: its facts are read once for all of them.
 
     An answer is *acknowledged*, never *cut*: the peer said yes, and nobody here can look inside it (LO-07, RV-24). *Verified* is
     said by a cutter that saw access refused.
     """
+    kept, lines = [], []
+    for order, outcome in results:
+        kept.append(_settled(session, order, outcome, now=now))
+        if not kept[-1]:
+            continue
+        if outcome.result == "later" and now < order.give_up_at:
+            _wait_on(session, order)
+        elif order.topic == "cut" and order.ref is not None:
+            lines.append(_write_cut(session, order.ref, order, outcome, now=now))
+        elif outcome.result != "retry" or now >= order.give_up_at:
+            heard, account_id = outcome.result == "acknowledged", uuid.UUID(order.detail["account_id"])
+            record(
+                session, Tag.LOGOUT_DELIVERED if heard else Tag.LOGOUT_GIVEN_UP, actor=SYSTEM, now=now, result="ok" if heard else "refused",
+                company_id=company_of(session, account_id), application_id=uuid.UUID(order.detail["application_id"]), subject_id=account_id,
+                tries=order.tries, error=outcome.error,
+            )  # fmt: skip
+    if lines:
+        _log(session, lines, actor=SYSTEM, now=now)
+    return kept
+
+
+def _wait_on(session: Session, order: Order) -> None:
+    """Nothing happened that a receipt should say: the line waits on, without evidence and without a row in the log."""
+    change(session, update(Cut).where(Cut.id == order.ref, Cut.state.in_(OPEN)).values(state=CutState.WAITING.value))
+
+
+def _settled(session: Session, order: Order, outcome: Outcome, *, now: datetime) -> bool:
+    """The delivery's own row. False: the lease was lost."""
     match outcome.result:
         case "verified" | "acknowledged":
-            kept = queue.done(session, order, outcome=outcome.result, now=now)
+            return queue.done(session, order, outcome=outcome.result, now=now)
         case "later" | "retry" if now < order.give_up_at:
             at = outcome.again_at or queue.next_try_at(order, now=now, retry_after_s=outcome.retry_after_s)
             told = order.detail.get("told", 0) + outcome.told
-            kept = queue.retry_later(
-                session,
-                order,
-                at=min(at, order.give_up_at),
-                outcome=outcome.error or outcome.result,
-                told=told,
+            return queue.retry_later(
+                session, order, at=min(at, order.give_up_at), outcome=outcome.error or outcome.result, told=told,
                 memory=outcome.memory,
-            )
+            )  # fmt: skip
         case _:
-            kept = queue.done(session, order, outcome="refused" if outcome.result == "refused" else "gave_up", now=now)
-    if not kept:
-        return False
-    if outcome.result == "later" and now < order.give_up_at and order.ref is not None:
-        # nothing happened that a receipt should say: the line waits on, without evidence and without a row in the log
-        change(
-            session, update(Cut).where(Cut.id == order.ref, Cut.state.in_(OPEN)).values(state=CutState.WAITING.value)
-        )
-        return True
-    if order.topic == "cut" and order.ref is not None:
-        _write_cut(session, order, outcome, now=now)
-    elif outcome.result != "retry" or now >= order.give_up_at:
-        heard, account_id = outcome.result == "acknowledged", uuid.UUID(order.detail["account_id"])
-        record(
-            session, Tag.LOGOUT_DELIVERED if heard else Tag.LOGOUT_GIVEN_UP, actor=SYSTEM, now=now, result="ok" if heard else "refused",
-            company_id=company_of(session, account_id), application_id=uuid.UUID(order.detail["application_id"]), subject_id=account_id,
-            tries=order.tries, error=outcome.error,
-        )  # fmt: skip
-    return True
+            why = "refused" if outcome.result == "refused" else "gave_up"
+            return queue.done(session, order, outcome=why, now=now)
 
 
-def _write_cut(session: Session, order: Order, outcome: Outcome, *, now: datetime) -> None:
-    cut_id = order.ref
-    if cut_id is None:
-        return
+def _write_cut(session: Session, cut_id: uuid.UUID, order: Order, outcome: Outcome, *, now: datetime) -> _Line:
     facts: dict[str, Any] = {"attempt": order.tries, **outcome.evidence}
     if outcome.error:
         facts["error"] = outcome.error
@@ -146,9 +169,7 @@ def _write_cut(session: Session, order: Order, outcome: Outcome, *, now: datetim
     if not went:
         # the line was closed before this answer came: what it says is kept, and a sealed receipt opens again (RV-07)
         tag, result = Tag.CUT_ATTEMPTED, "ok" if outcome.result in CLOSES else "refused"
-    _log(
-        session, tag, cut_id, late=not went, actor=SYSTEM, now=now, result=result, error=outcome.error, attempt=order.tries
-    )  # fmt: skip
+    return _Line(cut_id, tag, result, late=not went, detail={"error": outcome.error, "attempt": order.tries})
 
 
 def close_by_person(
@@ -169,7 +190,8 @@ def close_by_person(
         raise Conflict("この行は、ほかの人が先に変えました。", f"cut {cut.id}")
     kind = "impossible" if impossible else "attested"
     _evidence(session, cut.id, kind=kind, grade=grade, detail={"by": str(closed_by)}, now=now)
-    _log(session, Tag.CUT_IMPOSSIBLE if impossible else Tag.CUT_ATTESTED, cut.id, actor=actor, now=now)
+    tag = Tag.CUT_IMPOSSIBLE if impossible else Tag.CUT_ATTESTED
+    _log(session, [_Line(cut.id, tag)], actor=actor, now=now)
 
 
 def reopen(session: Session, cut: Cut, *, why: str, actor: Actor, now: datetime) -> None:
@@ -189,7 +211,7 @@ def reopen(session: Session, cut: Cut, *, why: str, actor: Actor, now: datetime)
     if not went:
         raise Conflict("この行は、もう開いています。", f"cut {cut.id}")
     _evidence(session, cut.id, kind="contradicted", grade=None, detail={"what": why}, now=now)
-    _log(session, Tag.CUT_NEEDS_PERSON, cut.id, late=True, actor=actor, now=now)
+    _log(session, [_Line(cut.id, Tag.CUT_NEEDS_PERSON, late=True)], actor=actor, now=now)
 
 
 def close_elapsed(session: Session, *, now: datetime, limit: int = 200) -> int:
@@ -199,42 +221,48 @@ def close_elapsed(session: Session, *, now: datetime, limit: int = 200) -> int:
     inside an application merely *was said* to end, and gets no grade above none (ux.md 4.1 `expiring`).
     """
     due = session.execute(
-        select(Cut.id, Cut.kind)
+        select(Cut.id, Cut.kind, Cut.revocation_id)
         .where(Cut.state == CutState.WAITING.value, Cut.residual_until <= now)
         .order_by(Cut.revocation_id, Cut.id)  # two workers take them in one order (D7)
         .limit(limit)
     ).all()
-    for row in due:
-        grade = Grade.RECORDED if row.kind == "ACCESS_TOKEN" else Grade.NONE
-        went = claim(
-            session,
-            update(Cut)
-            .where(Cut.id == row.id, Cut.state == CutState.WAITING.value, Cut.residual_until <= now)
-            .values(state=CutState.DONE.value, grade=grade.value, done_at=now),
-        )
-        if went:
-            _evidence(session, row.id, kind="expired", grade=grade, detail={}, now=now)
-            _log(session, Tag.CUT_CLOSED, row.id, actor=SYSTEM, now=now, by="expiry")
+    for _, rows in groupby(due, key=lambda row: row.revocation_id):
+        lines = [_expire(session, row.id, row.kind, now=now) for row in rows]
+        if went := [line for line in lines if line is not None]:
+            _log(session, went, actor=SYSTEM, now=now)
     return len(due)
 
 
-def _log(
-    session: Session, tag: Tag, cut_id: uuid.UUID, *, actor: Actor, now: datetime, late: bool = False, result: str = "ok",
-    **detail: Any,
-) -> None:  # fmt: skip
-    """The audit row of a line that changed, with the digest of all facts after it. The last line seals the receipt, a late one
-    opens it again (RV-07).
+def _expire(session: Session, cut_id: uuid.UUID, kind: str, *, now: datetime) -> _Line | None:
+    grade = Grade.RECORDED if kind == "ACCESS_TOKEN" else Grade.NONE
+    went = claim(
+        session,
+        update(Cut)
+        .where(Cut.id == cut_id, Cut.state == CutState.WAITING.value, Cut.residual_until <= now)
+        .values(state=CutState.DONE.value, grade=grade.value, done_at=now),
+    )
+    if not went:
+        return None
+    _evidence(session, cut_id, kind="expired", grade=grade, detail={}, now=now)
+    return _Line(cut_id, Tag.CUT_CLOSED, detail={"by": "expiry"})
+
+
+def _log(session: Session, lines: Sequence[_Line], *, actor: Actor, now: datetime) -> None:
+    """The audit rows of lines of one revocation that changed, with the digest of all facts after them. The last line seals the
+    receipt, a late one opens it again (RV-07).
 
     The revocation's row is taken first, in a statement of its own: of two lines that close at once each would see the other
     one open, and record facts that never were.
     """
-    revocation_id, application_id = session.execute(
-        select(Cut.revocation_id, Cut.application_id).where(Cut.id == cut_id)
-    ).one()
+    rows = session.execute(
+        select(Cut.id, Cut.revocation_id, Cut.application_id).where(Cut.id.in_([line.cut_id for line in lines]))
+    ).all()
+    (revocation_id,) = {row.revocation_id for row in rows}
+    applications = {row.id: row.application_id for row in rows}
     session.execute(select(Revocation.id).where(Revocation.id == revocation_id).with_for_update(key_share=True))
     still_open = select(Cut.id).where(Cut.revocation_id == revocation_id, Cut.state != CutState.DONE.value).exists()
     mine = update(Revocation).where(Revocation.id == revocation_id)
-    reopened = late and change(
+    reopened = any(line.late for line in lines) and change(
         session, mine.where(Revocation.completed_at.is_not(None)).values(completed_at=None, reopened_at=now)
     )
     sealed = change(session, mine.where(Revocation.completed_at.is_(None), ~still_open).values(completed_at=now))
@@ -243,7 +271,11 @@ def _log(
         "actor": actor, "now": now, "company_id": uuid.UUID(facts["company"]), "subject_id": uuid.UUID(facts["account"]),
         "store_id": uuid.UUID(facts["store"]) if facts["store"] else None, "revocation_id": revocation_id, **stamp(facts),
     }  # fmt: skip
-    record(session, tag, result=result, application_id=application_id, cut_id=cut_id, **about, **detail)
+    for line in lines:
+        record(
+            session, line.tag, result=line.result, application_id=applications[line.cut_id], cut_id=line.cut_id,
+            **about, **line.detail,
+        )  # fmt: skip
     if reopened:
         record(session, Tag.RECEIPT_REOPENED, **about)
     if sealed:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tests.interop.apache import Httpd, page
 from tests.interop.apache import why_not as apache_is_missing
 from tests.interop.saml.documented import fitted
@@ -34,12 +32,11 @@ class Mellon(Httpd):
 
     def start(self, metadata: bytes) -> None:
         """As the page says, once for each location."""
-        folder = Path(self.folder)
-        write_keys(folder)
-        (folder / "sekisho.xml").write_bytes(metadata)
+        write_keys(self.folder)
+        (self.folder / "sekisho.xml").write_bytes(metadata)
         texts = [
             fitted(CONFIG, {
-                "https://app.example.jp": self.origin, "/etc/saml": self.folder, "/members": f"/{place.slug}",
+                "https://app.example.jp": self.origin, "/etc/saml": str(self.folder), "/members": f"/{place.slug}",
                 "MellonVariable members": f"MellonVariable {place.slug}",
             })
             for place in self.places

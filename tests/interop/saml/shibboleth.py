@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 from tests.interop.apache import Httpd, page
 from tests.interop.apache import why_not as apache_is_missing
@@ -71,7 +70,7 @@ class Shibboleth(Httpd):
 
     def start(self, metadata: bytes) -> None:
         """As the page says; the daemon first, because the module asks it at once."""
-        folder = Path(self.folder)
+        folder = self.folder
         write_keys(folder)
         (folder / "sekisho.xml").write_bytes(metadata)
         (folder / "attribute-map.xml").write_text(fitted(MAP, {}), encoding="utf-8")
@@ -82,7 +81,7 @@ class Shibboleth(Httpd):
         native.chmod(0o666)
         idp = f"{self._issuer}/saml/metadata"
         config = fitted(CONFIG, {
-            "https://app.example.jp": self.origin, "https://id.example.jp": self._issuer, "/etc/saml": self.folder,
+            "https://app.example.jp": self.origin, "https://id.example.jp": self._issuer, "/etc/saml": str(folder),
             'path="attribute-map.xml"': f'path="{folder}/attribute-map.xml"', 'handlerSSL="true" cookieProps="https"': 'handlerSSL="false" cookieProps="http"',
             "<ApplicationDefaults ": OURS.format(folder=folder),
             "  </ApplicationDefaults>": SEALED.format(origin=self.origin, idp=idp, post=POST),
@@ -112,7 +111,7 @@ class Shibboleth(Httpd):
     def _listens(self) -> bool:
         assert self._shibd is not None
         assert self._shibd.poll() is None, self.log()
-        socket = Path(self.folder, "shibd.sock")
+        socket = self.folder / "shibd.sock"
         if not socket.exists():
             return False
         socket.chmod(0o666)  # the server's children are another user

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
-import httpx2
-
-from tests.interop.processes import free_port, stop, wait_for
+from tests.interop.processes import Server
 from tests.interop.saml.documented import fitted
 from tests.interop.saml.places import Place, write_keys
 
@@ -33,21 +29,18 @@ def why_not() -> str | None:
     return f"PHP lacks {', '.join(lacks)} (Debian: php-sqlite3, php-xml, php-mbstring)" if lacks else None
 
 
-class SimpleSaml:
+class SimpleSaml(Server):
     """One server with `ssp` and `ssp-sealed`."""
 
     def __init__(self, issuer: str) -> None:
+        super().__init__("sekisho-php-")
         self._issuer = issuer
-        self.folder = Path(tempfile.mkdtemp(prefix="sekisho-php-", dir="/tmp"))
-        self.port = free_port()
-        self.origin = f"http://localhost:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
         self.places = [self._place("ssp", sealed=False), self._place("ssp-sealed", sealed=True)]
 
     def _place(self, slug: str, *, sealed: bool) -> Place:
         here = f"{self.origin}/{slug}.php"
         return Place(
-            slug, self.origin, page=here, logout=f"{here}?logout", bye=f"{self.origin}/bye.html",
+            slug, self.origin, page=here, logout=f"{here}?logout", bye=self.bye,
             metadata_url=f"{self.origin}/simplesaml/module.php/saml/sp/metadata.php/{slug}", soap=True, sealed=sealed,
         )  # fmt: skip
 
@@ -74,9 +67,6 @@ class SimpleSaml:
         (self.folder / "authsources.php").write_text(both, encoding="utf-8")
         php = shutil.which("php")
         assert php is not None
-        environment = {
-            "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "SIMPLESAMLPHP_CONFIG_DIR": str(self.folder), "TMPDIR": str(tmp),
-        }  # fmt: skip
         options = {
             "session.save_path": tmp,
             "sys_temp_dir": tmp,
@@ -86,43 +76,10 @@ class SimpleSaml:
         }
         command = [php, "-S", f"127.0.0.1:{self.port}", "-t", str(pages)]
         command += [f"-d{name}={value}" for name, value in options.items()]
-        with (self.folder / "out.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.run(command, SIMPLESAMLPHP_CONFIG_DIR=str(self.folder), TMPDIR=str(tmp))
 
     def _source(self, place: Place) -> str:
         return fitted(SOURCES, {
             "https://app.example.jp/members": f"{self.origin}/{place.slug}", "https://id.example.jp": self._issuer,
             "'members' =>": f"'{place.slug}' =>",
         })  # fmt: skip
-
-    def ready(self) -> None:
-        """Wait until it answers."""
-        wait_for("PHP", self._is_up, within_s=15, failed=self.log)
-
-    def _is_up(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log()
-        try:
-            return httpx2.get(f"{self.origin}/bye.html", timeout=2).status_code == 200
-        except httpx2.TransportError:
-            return False
-
-    def close(self) -> None:
-        """Stop it and take its folder away."""
-        if self._process is not None:
-            stop(self._process)
-            self._process = None
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def log(self) -> str:
-        """What it wrote."""
-        file = self.folder / "out.log"
-        return file.read_text(errors="replace")[-6000:] if file.exists() else ""

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
-
-import httpx2
 
 from tests.interop import openid_client
-from tests.interop.processes import free_port, stop, wait_for
+from tests.interop.processes import Server
 from tests.interop.saml.documented import fitted
 from tests.interop.saml.places import Place, write_keys
 
 
-class Toolkit:
+class Toolkit(Server):
     """One application in one process: the plain one, or the one that gets encrypted assertions."""
 
     file = ""
 
     def __init__(self, issuer: str, slug: str, *, sealed: bool, posts: bool = False) -> None:
+        super().__init__("sekisho-saml-", bye="/bye", within_s=30)
         self._issuer = issuer
         self.slug = slug
-        self.folder = Path(tempfile.mkdtemp(prefix="sekisho-saml-"))
-        self.port = free_port()
-        self.origin = f"http://localhost:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
         self.places = [
             Place(
-                slug, self.origin, page=f"{self.origin}/", logout=f"{self.origin}/logout", bye=f"{self.origin}/bye",
+                slug, self.origin, page=f"{self.origin}/", logout=f"{self.origin}/logout", bye=self.bye,
                 metadata_url=f"{self.origin}/saml/metadata", soap=False, sealed=sealed, posts=posts,
             )
         ]  # fmt: skip
@@ -52,35 +42,7 @@ class Toolkit:
         write_keys(self.folder)
         (self.folder / "sekisho.xml").write_bytes(metadata)
         (self.folder / self.file).write_text(self.source(), encoding="utf-8")
-        with (self.folder / "out.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
-            )  # fmt: skip
-
-    def ready(self) -> None:
-        """Wait until it answers."""
-        wait_for(self.slug, self._is_up, within_s=30, failed=self.log)
-
-    def _is_up(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log()
-        try:
-            return httpx2.get(f"{self.origin}/bye", timeout=2).status_code == 200
-        except httpx2.TransportError:
-            return False
-
-    def close(self) -> None:
-        """Stop it and take its folder away."""
-        if self._process is not None:
-            stop(self._process)
-            self._process = None
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def log(self) -> str:
-        """What it wrote."""
-        file = self.folder / "out.log"
-        return file.read_text(errors="replace")[-6000:] if file.exists() else ""
+        self.run(self.command())
 
 
 class PythonSaml(Toolkit):

@@ -40,7 +40,8 @@ class Sent:
 
     method: str
     path: str
-    form: dict[str, str]
+    form: dict[str, Any]
+    body: bytes | None = None
 
 
 def post(root: Any) -> Sent:
@@ -52,6 +53,16 @@ def post(root: Any) -> Sent:
 def get(query: str) -> Sent:
     """By Redirect."""
     return Sent("GET", f"/saml/slo?{query}", {})
+
+
+def soap(body: bytes) -> Sent:
+    """By SOAP."""
+    return Sent("POST", "/saml/slo/soap", {}, body)
+
+
+def sign_on(query: str) -> Sent:
+    """A Redirect to the sign-on address."""
+    return Sent("GET", f"/saml/sso?{query}", {})
 
 
 def good(case: Case, **over: Any) -> Any:
@@ -190,6 +201,14 @@ def xpath_transform(case: Case) -> Sent:
     signed = good(case)
     transforms = signed.find(".//ds:Transforms", NS)
     etree.SubElement(transforms, f"{{{DS}}}Transform", Algorithm="http://www.w3.org/TR/1999/REC-xpath-19991116")
+    return post(signed)
+
+
+def xslt_transform(case: Case) -> Sent:
+    """A transform that is a program (trap F13)."""
+    signed = good(case)
+    transforms = signed.find(".//ds:Transforms", NS)
+    etree.SubElement(transforms, f"{{{DS}}}Transform", Algorithm="http://www.w3.org/TR/1999/REC-xslt-19991116")
     return post(signed)
 
 
@@ -361,6 +380,22 @@ def name_in_a_comment(case: Case) -> Sent:
     return post(sign_xml(root, case.sp.pair))
 
 
+def name_in_a_comment_by_redirect(case: Case) -> Sent:
+    """The same where no canonicalisation takes the comment away."""
+    root = case.sp.logout_request(case.victim)
+    comment = etree.Comment("")
+    comment.tail = ".evil.example"
+    root.find("saml:NameID", NS).append(comment)
+    return get(sign_query("SAMLRequest", deflate(etree.tostring(root)), case.sp.pair))
+
+
+def second_signature(case: Case) -> Sent:
+    """A good signature of the root, and another one inside what it signs: which of them is looked at?"""
+    root = case.sp.logout_request(case.victim)
+    root.insert(1, _extensions(_signature(harmless(case))))
+    return post(sign_xml(root, case.sp.pair))
+
+
 def name_in_cdata(case: Case) -> Sent:
     """The same with a CDATA section."""
     octets = etree.tostring(harmless(case)).replace(b">nobody<", f"><![CDATA[{case.victim.name_id}]]><".encode())
@@ -420,6 +455,216 @@ def signature_inside_redirect(case: Case) -> Sent:
     return get(sign_query("SAMLRequest", deflate(etree.tostring(good(case))), case.sp.pair))
 
 
+def signed_query(case: Case, **over: Any) -> str:
+    """A LogoutRequest by Redirect that would be accepted."""
+    root = case.sp.logout_request(case.victim, **over)
+    return sign_query("SAMLRequest", deflate(etree.tostring(root)), case.sp.pair)
+
+
+def no_parameter(_case: Case) -> Sent:
+    """No message at all."""
+    return get("RelayState=x")
+
+
+def other_encoding(case: Case) -> Sent:
+    """An encoding that we do not know."""
+    return get(f"{signed_query(case)}&SAMLEncoding=urn:x")
+
+
+def not_utf8_parameter(case: Case) -> Sent:
+    """Octets that are no text."""
+    return get(f"{signed_query(case)}&x%ff=1")
+
+
+def _padded(case: Case, text: str) -> Sent:
+    root = case.sp.logout_request(case.victim)
+    extensions = etree.Element(f"{{{SAMLP}}}Extensions")
+    etree.SubElement(extensions, "{urn:x}a").text = text
+    root.insert(1, extensions)
+    return get(sign_query("SAMLRequest", deflate(etree.tostring(root)), case.sp.pair))
+
+
+def large_and_dense(case: Case) -> Sent:
+    """67 KB that hardly compress: the limit itself, not the ratio."""
+    return _padded(case, "".join(hashlib.sha256(bytes([i % 256, i // 256])).hexdigest() for i in range(1050)))
+
+
+def small_and_thin(case: Case) -> Sent:
+    """60 KB of one letter: the ratio, not the limit."""
+    return _padded(case, "a" * 60_000)
+
+
+def cut_off(case: Case) -> Sent:
+    """A compressed message without its end."""
+    octets = base64.b64decode(deflate(etree.tostring(evil(case))))[:-4]
+    return get(sign_query("SAMLRequest", base64.b64encode(octets).decode(), case.sp.pair))
+
+
+def not_deflated(case: Case) -> Sent:
+    """A message that was never compressed."""
+    message = base64.b64encode(b"\xff" + etree.tostring(evil(case))).decode()
+    return get(sign_query("SAMLRequest", message, case.sp.pair))
+
+
+def _relay(relay: str) -> Callable[[Case], Sent]:
+    def attack(case: Case) -> Sent:
+        message = deflate(etree.tostring(case.sp.logout_request(case.victim)))
+        return get(sign_query("SAMLRequest", message, case.sp.pair, relay=relay))
+
+    attack.__doc__ = f"A RelayState of {len(relay)} characters."
+    return attack
+
+
+# --- who it is from --------------------------------------------------------------------------------------------------
+
+
+def _issuer(case: Case, change: Callable[[Any], object]) -> Sent:
+    root = case.sp.logout_request(case.victim)
+    change(root.find("saml:Issuer", NS))
+    return post(sign_xml(root, case.sp.pair))
+
+
+def stranger(case: Case) -> Sent:
+    """A name that nobody registered."""
+    return _issuer(case, lambda issuer: setattr(issuer, "text", "https://nobody.example"))
+
+
+def split_issuer(case: Case) -> Sent:
+    """A comment inside the name of the issuer: two readers, two names."""
+    return _issuer(case, lambda issuer: issuer.append(etree.Comment("x")))
+
+
+def issuer_of_another_format(case: Case) -> Sent:
+    """A name that is said to be an e-mail address."""
+    return _issuer(case, lambda issuer: issuer.set("Format", "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress"))
+
+
+def no_issuer(case: Case) -> Sent:
+    """Nobody's. Unsigned: there is no place to put a signature after."""
+    root = evil(case)
+    root.remove(root.find("saml:Issuer", NS))
+    return post(root)
+
+
+def child_of_a_transform(case: Case) -> Sent:
+    """A known transform with something inside."""
+    signed = good(case)
+    etree.SubElement(signed.find(".//ds:Transform", NS), f"{{{DS}}}XPath").text = "true()"
+    return post(signed)
+
+
+def signature_in_extensions_only(case: Case) -> Sent:
+    """One signature, of the root, and not where it belongs."""
+    signed = good(case)
+    signature = _signature(signed)
+    signed.remove(signature)
+    signed.insert(1, _extensions(signature))
+    return post(signed)
+
+
+# --- other doors -----------------------------------------------------------------------------------------------------
+
+
+def no_envelope(case: Case) -> Sent:
+    """A message without its envelope."""
+    return soap(etree.tostring(good(case)))
+
+
+def two_in_one_envelope(case: Case) -> Sent:
+    """Two messages in one body."""
+    one, two = (etree.tostring(good(case, ID=f"_{n}")) for n in "ab")
+    return soap(
+        f'<soap:Envelope xmlns:soap="{NS["soap"]}"><soap:Body>'.encode() + one + two + b"</soap:Body></soap:Envelope>"
+    )
+
+
+def fault(_case: Case) -> Sent:
+    """A fault, where a request belongs."""
+    inside = "<soap:Fault><faultcode>soap:Server</faultcode><faultstring>x</faultstring></soap:Fault>"
+    return soap(f'<soap:Envelope xmlns:soap="{NS["soap"]}"><soap:Body>{inside}</soap:Body></soap:Envelope>'.encode())
+
+
+def _soap_of(case: Case, root: Any) -> Sent:
+    return soap(
+        f'<soap:Envelope xmlns:soap="{NS["soap"]}"><soap:Body>'.encode()
+        + etree.tostring(root)
+        + b"</soap:Body></soap:Envelope>"
+    )
+
+
+def _posted(case: Case) -> str:
+    return str(post(good(case)).form["SAMLRequest"])
+
+
+def post_with_a_query(case: Case) -> Sent:
+    """Parameters in two places."""
+    return Sent("POST", "/saml/slo?RelayState=x", post(good(case)).form)
+
+
+def post_with_two_messages(case: Case) -> Sent:
+    """Two values of one name."""
+    return Sent("POST", "/saml/slo", {"SAMLRequest": [_posted(case), _posted(case)]})
+
+
+def post_with_both(case: Case) -> Sent:
+    """A request and a response in one form."""
+    return Sent("POST", "/saml/slo", {"SAMLRequest": _posted(case), "SAMLResponse": "x"})
+
+
+def post_of_nothing(_case: Case) -> Sent:
+    """A form with another name."""
+    return Sent("POST", "/saml/slo", {"SAMLAnswer": "x"})
+
+
+def encrypted_name(case: Case) -> Sent:
+    """Somebody whose name we cannot read."""
+    root = case.sp.logout_request(case.victim)
+    name = root.find("saml:NameID", NS)
+    name.addnext(etree.fromstring(
+        f'<saml:EncryptedID xmlns:saml="{SAML}"><xenc:EncryptedData xmlns:xenc="{NS["xenc"]}"><xenc:CipherData><xenc:CipherValue>AAAA'
+        "</xenc:CipherValue></xenc:CipherData></xenc:EncryptedData></saml:EncryptedID>"
+    ))  # fmt: skip
+    root.remove(name)
+    return post(sign_xml(root, case.sp.pair))
+
+
+def answer_to_nothing(case: Case) -> Sent:
+    """A signed LogoutResponse that nobody asked for."""
+    octets = case.sp.response("_nobody-asked", destination="http://localhost:8000/saml/slo", soap=False)
+    return Sent("POST", "/saml/slo", {"SAMLResponse": base64.b64encode(octets).decode()})
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def unsigned_of_one_that_signs(case: Case) -> Sent:
+    """Its metadata says AuthnRequestsSigned, and this one is not (trap F3)."""
+    return sign_on(case.other.redirect_url(signed=False).partition("?")[2])
+
+
+def _address(url: str) -> Callable[[Case], Sent]:
+    def attack(case: Case) -> Sent:
+        return sign_on(case.sp.redirect_url(AssertionConsumerServiceURL=url, signed=True).partition("?")[2])
+
+    attack.__doc__ = f"To {url}, signed: a signature makes no address ours to answer to (SA-08)."
+    return attack
+
+
+def index_out_of_bounds(case: Case) -> Sent:
+    """An index that its metadata does not have."""
+    given: dict[str, Any] = {"AssertionConsumerServiceURL": None, "AssertionConsumerServiceIndex": "9"}
+    return sign_on(case.sp.redirect_url(signed=True, **given).partition("?")[2])
+
+
+def address_and_index(case: Case) -> Sent:
+    """Both: which one counts?"""
+    return sign_on(case.sp.redirect_url(AssertionConsumerServiceIndex="0", signed=True).partition("?")[2])
+
+
+def _sign_on_form(case: Case, query: str = "", **more: Any) -> Sent:
+    return Sent("POST", f"/saml/sso{query}", {**case.sp.post_form(), **more})
+
+
 def not_base64(_case: Case) -> Sent:
     """Characters that a lenient decoder would skip."""
     return Sent("POST", "/saml/slo", {"SAMLRequest": "PHg-*!"})
@@ -455,7 +700,8 @@ ATTACKS: dict[str, tuple[Callable[[Case], Sent], str]] = {
     "xsw8": (xsw8, "duplicate_id|object_in_signature|signature_elsewhere"), "altered": (altered, "bad_signature"),
     "reference to another element": (signature_value_of_another, "reference_elsewhere"),
     "empty reference": (empty_reference, "reference_elsewhere"), "two references": (two_references, "not_one_reference"),
-    "XPath transform": (xpath_transform, "transform"), "smuggled digest": (smuggled_digest, "comment_in_signature"),
+    "XPath transform": (xpath_transform, "transform"),
+    "XSLT transform": (xslt_transform, "transform"), "smuggled digest": (smuggled_digest, "comment_in_signature"),
     "two digests": (two_digests, "schema|smuggled_digest"), "KeyInfo of the attacker": (keyinfo_of_the_attacker, "bad_signature"),
     "another registered key": (another_registered_key, "bad_signature"), "unsigned": (unsigned, "unsigned"),
     "signature stripped": (stripped, "unsigned"),
@@ -466,11 +712,39 @@ ATTACKS: dict[str, tuple[Callable[[Case], Sent], str]] = {
     "ECDSA label on an RSA signature": (lambda case: _claim(case, "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"), "bad_signature"),
     "another canonicalisation": (inclusive_c14n, "canonicalisation"), "RSA-SHA1 in Redirect": (redirect_sha1, "algorithm"),
     "external entity": (entity_in_name, "doctype"), "billion laughs": (billion_laughs, "doctype"),
+    "unfinished DOCTYPE": (lambda case: _prefixed(case, "<!DOCTYPE x ["), "doctype"),
+    "name split by a comment, by Redirect": (name_in_a_comment_by_redirect, "unknown_principal"),
+    "a second signature": (second_signature, "signature_elsewhere"),
+    "a response to the sign-on": (lambda _case: sign_on("SAMLResponse=x"), "no_message"),
     "empty DOCTYPE": (lambda case: _prefixed(case, "<!DOCTYPE x>"), "doctype"), "UTF-16": (utf16, "not_utf8"), "UTF-7": (utf7, "not_utf8"),
     "duplicate ID": (duplicate_id, "duplicate_id"), "processing instruction": (processing_instruction, "processing_instruction"),
     "processing instruction before the root": (lambda case: _prefixed(case, "<?xml-stylesheet href='x'?>"), "processing_instruction"),
     "a hundred levels": (deep, "too_deep"), "two hundred attributes": (many_attributes, "too_many_attributes"),
-    "300 KB": (lambda case: post(b"<a>" + b"x" * 150_000 + b"</a>"), "unexpected_message|too_large"),
+    "five thousand elements": (lambda case: post(b"<a>" + b"<b/>" * 5001 + b"</a>"), "too_deep"),
+    "processing instruction after the root": (lambda case: post(etree.tostring(good(case)) + b"<?x y?>"), "processing_instruction"),
+    "UTF-16 without a mark": (lambda case: post(etree.tostring(good(case)).decode().encode("utf-16-be")), "not_utf8"),
+    "not XML": (lambda case: post(etree.tostring(good(case))[:-1]), "not_xml"),
+    "no message": (no_parameter, "no_message"), "another encoding": (other_encoding, "unknown_encoding"),
+    "not UTF-8": (not_utf8_parameter, "not_utf8"), "large and dense": (large_and_dense, "inflates_too_far"),
+    "small and thin": (small_and_thin, "inflates_too_far"), "cut off": (cut_off, "not_deflate"), "not deflated": (not_deflated, "not_deflate"),
+    "RelayState of 10 KB": (_relay("x" * 10_000), "relay_state"), "RelayState with a line break": (_relay("a\nb"), "relay_state"),
+    "a stranger": (stranger, "unknown_service_provider"), "issuer split by a comment": (split_issuer, "no_issuer"),
+    "issuer of another format": (issuer_of_another_format, "no_issuer"), "no issuer": (no_issuer, "no_issuer"),
+    "child of a transform": (child_of_a_transform, "transform"), "signature in Extensions": (signature_in_extensions_only, "signature_elsewhere"),
+    "no envelope": (no_envelope, "no_soap"), "two in one envelope": (two_in_one_envelope, "not_one_message"), "a fault": (fault, "soap_fault"),
+    "unsigned by SOAP": (lambda case: _soap_of(case, case.sp.logout_request(case.victim, Destination="http://localhost:8000/saml/slo/soap")), "unsigned"),
+    "unsigned by Redirect": (lambda case: get(f"SAMLRequest={quote(deflate(etree.tostring(evil(case))), safe='')}"), "unsigned"),
+    "a sign-on request by SOAP": (lambda case: _soap_of(case, sign_xml(case.sp.authn_request(), case.sp.pair)), "unexpected_message"),
+    "POST with a query": (post_with_a_query, "repeated_parameter"), "POST with two messages": (post_with_two_messages, "repeated_parameter"),
+    "POST with both": (post_with_both, "repeated_parameter"), "POST of nothing": (post_of_nothing, "no_message"),
+    "encrypted name": (encrypted_name, "no_name"), "answer to nothing": (answer_to_nothing, "unasked"),
+    "unsigned of one that signs": (unsigned_of_one_that_signs, "unsigned"), "an address with a slash": (_address("https://coupon.example/acs/"), "unknown_acs"),
+    "another's address": (_address("https://evil.example/acs"), "unknown_acs"), "index out of bounds": (index_out_of_bounds, "unknown_acs"),
+    "address and index": (address_and_index, "unknown_acs"),
+    "sign-on with a query": (lambda case: _sign_on_form(case, "?x=1"), "repeated_parameter"),
+    "sign-on with a third field": (lambda case: _sign_on_form(case, SigAlg="x"), "repeated_parameter"),
+    "sign-on with two RelayStates": (lambda case: _sign_on_form(case, RelayState=["a", "b"]), "repeated_parameter"),
+    "sign-on without a message": (lambda case: Sent("POST", "/saml/sso", {"RelayState": "x"}), "no_message"),
     "signed and off the schema": (off_schema, "schema"), "another namespace": (namespace_confusion, "unexpected_message"),
     "name split by a comment": (name_in_a_comment, "unknown_principal"), "name in CDATA": (name_in_cdata, "bad_signature"),
     "inflate bomb": (inflate_bomb, "inflates_too_far|too_large"), "half a signature": (half_signed, "half_a_signature"),

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from urllib.parse import parse_qs, quote, urlsplit
 
+import httpx2
 import pytest
 from lxml import etree
 from sqlalchemy import select
 
+from idp.core import clock
+from idp.core.db import transaction
+from idp.domain.applications import names
+from idp.domain.applications.models import Application
+from idp.domain.applications.models import ServiceProvider as Row
+from idp.domain.directory.models import Account
 from idp.domain.sessions.models import AppSession, LoginSession
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent, RefusalCount
-from tests.actors import Browser, World
+from tests.actors import CLI, Browser, World
 from tests.fakes.outbound import RecordingOutbound
 from tests.fakes.outbound import status as answers
 from tests.saml import NS, Answer, ServiceProvider, deflate, inflate, pair, sign_query, soap_status
@@ -133,3 +141,71 @@ def test_SA_23_the_chain_through_the_browser_survives_a_dead_service_provider(wo
     assert states == {"0": "confirmed", "1": "waiting"}
     assert "<iframe" not in heard.text
     assert "/saml/slo/part?" in heard.text
+
+
+def test_SA_20_a_shared_name_is_never_enough(world: World) -> None:
+    """Two people share an account there: a logout by that name alone ends nobody's session, with its index exactly one; with the
+    index of the one and a name of somebody else none."""
+    sp = world.service_provider(ServiceProvider("shared", redirect_logout=True), name_id="mapped")
+    people = [world.person("0001"), world.person("0002")]
+    with world.app.app_context(), transaction() as session:
+        application = session.scalar(select(Application).where(Application.slug == "shared"))
+        for person in people:
+            names.map_account(session, application, session.get(Account, person.id), "shop", actor=CLI, now=clock.now())
+    with Browser(world.app) as one, Browser(world.app) as two:
+        one.log_in(people[0])
+        two.log_in(people[1])
+        answers = [sp.sign_on(one), sp.sign_on(two)]
+        assert soap_status(sp.soap_logout(one, answers[0], indexes=()).content)[:2] == ("Requester", "RequestDenied")
+        assert "shared_name" in refusals(world)
+        assert soap_status(sp.soap_logout(one, answers[0], name_id="nobody").content)[:2] == (
+            "Requester",
+            "UnknownPrincipal",
+        )
+        email = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress"
+        assert soap_status(sp.soap_logout(one, answers[0], format=email).content)[:2] == (
+            "Requester",
+            "UnknownPrincipal",
+        )
+        assert live(world) == 2
+        assert soap_status(sp.soap_logout(one, answers[0]).content)[:2] == ("Success", None)
+        assert "/login" in str(one.get("/").url)
+        assert "/login" not in str(two.get("/").url)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_SA_23_a_chain_does_only_what_it_was_opened_for(world: World, browser: Browser) -> None:
+    """No chain, no such part, a part whose address went away, an end that nobody asked for, an end twice: a page, and never a 500."""
+    asking = world.service_provider(ServiceProvider("asking", redirect_logout=True))
+    front = world.service_provider(ServiceProvider("front", soap=False, redirect_logout=True))
+    person = world.person()
+
+    def chain_of(begin: Callable[[], httpx2.Response]) -> str:
+        browser.log_in(person)
+        front.sign_on(browser)
+        return begin().headers["location"].partition("request=")[2]
+
+    def by_button() -> httpx2.Response:
+        token = browser.forms(browser.get("/"))[0]["fields"]["csrf_token"]
+        return browser.post("/logout", {"csrf_token": token}, follow=False)
+
+    own = chain_of(by_button)
+    assert browser.get("/saml/slo/chain?request=unknown").status_code == 400
+    for number in ("1", "x", "", "０", "9" * 5000):
+        assert browser.get(f"/saml/slo/part?request={own}&n={number}", follow=False).status_code == 404, number[:9]
+    assert browser.get(f"/saml/slo/part?request={own}&n=0", follow=False).status_code == 303
+    assert browser.get(f"/saml/slo/finish?request={own}", follow=False).status_code == 400
+    with world.app.app_context(), transaction() as session:
+        session.query(Row).filter_by(entity_id=front.entity_id).update({"front_logout_url": None})
+    assert browser.get(f"/saml/slo/part?request={own}&n=0", follow=False).status_code == 404
+    with world.app.app_context(), transaction() as session:
+        session.query(Row).filter_by(entity_id=front.entity_id).update({"front_logout_url": f"{front.base}/slo"})
+    theirs = chain_of(lambda: browser.get(asking.logout_url(asking.sign_on(browser)), follow=False))
+    page = browser.get(f"/saml/slo/chain?request={theirs}")
+    assert "<iframe" in page.text
+    assert f"url=/saml/slo/chain?request={theirs}&amp;round=1" in page.text, (
+        "the page goes on without those that do not answer"
+    )
+    ended = browser.get(f"/saml/slo/finish?request={theirs}", follow=False)
+    assert asking.read_logout_response(ended.headers["location"])[:2] == ("Success", "PartialLogout")
+    assert browser.get(f"/saml/slo/finish?request={theirs}", follow=False).status_code == 400

@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime
 import pytest
 
 from connectors import catalogue
-from idp.cli.saml import attribute
-from idp.domain.applications import saml
+from idp.cli.saml_add import attribute
+from idp.domain.applications import saml, sp_metadata
 from idp.edges.saml import metadata
 
 
@@ -20,7 +20,7 @@ def test_a_template_says_where_it_is_from_and_can_be_read(template: catalogue.Te
     assert template.note
     given = {name: "https://x.example" if name in {"url", "entity_id"} else "acme" for name in template.values}
     facts = metadata.read(template.metadata(given), now=datetime(2026, 11, 22, tzinfo=UTC))
-    saml.check_facts(facts, loopback=False)
+    sp_metadata.check_facts(facts, loopback=False)
     assert facts.acs[0]["url"].startswith("https://")
     assert template.name_id in saml.NAME_IDS
     saml.check_attributes([attribute(text) for text in template.attributes])
