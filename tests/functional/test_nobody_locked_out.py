@@ -30,7 +30,7 @@ from tests.fakes.device import PASSWORD, in_loop_for
 from tests.fakes.tools.site import Site, running
 from tests.functional.test_rotation import changes
 
-RUNS = int(os.environ.get("SEKISHO_FAULT_RUNS", "8"))
+RUNS = int(os.environ.get("SEKISHO_FAULT_RUNS", "5"))
 SEED = os.environ.get("SEKISHO_FAULT_SEED", "20261122")
 T = TypeVar("T")
 
