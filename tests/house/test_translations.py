@@ -67,6 +67,7 @@ ADMIN = (
     "idp/edges/web/audit_words.py:*",
     "idp/edges/web/oversight.py:*",
     "idp/lifecycle/oversight/*",
+    "idp/lifecycle/rewrap/*",
     "idp/edges/web/hq.py:*",
     "idp/edges/web/saml_apps.py:*",
     "idp/edges/web/setup.py:*",
