@@ -118,13 +118,23 @@ class Problem:
 
     @property
     def ja(self) -> str:
-        """The sentence in Japanese."""
-        return f"{self._place_ja()}{SENTENCES[self.code][0].format(**self.about)}"
+        """Place and sentence in Japanese."""
+        return f"{self._place_ja()}{self.what_ja}"
 
     @property
     def en(self) -> str:
-        """The sentence in English."""
-        return f"Line {self.line}, {self.path or 'top'}: {SENTENCES[self.code][1].format(**self.about)}"
+        """Place and sentence in English."""
+        return f"Line {self.line}, {self.path or 'top'}: {self.what_en}"
+
+    @property
+    def what_ja(self) -> str:
+        """The sentence alone, for a table that has the place in columns of its own."""
+        return SENTENCES[self.code][0].format(**self.about)
+
+    @property
+    def what_en(self) -> str:
+        """The same in English."""
+        return SENTENCES[self.code][1].format(**self.about)
 
     def _place_ja(self) -> str:
         return f"{self.line}行目 {self.path or '(先頭)'}:"

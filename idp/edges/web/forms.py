@@ -318,7 +318,8 @@ def deposit_form(recipe: Recipe, names: Iterable[str]) -> Any:
     for name in names:
         field = recipe.fields[name]
         kind = PasswordField if field.secret else StringField
-        setattr(DepositForm, f"field_{name}", kind(field.label, [InputRequired()]))
+        # what is missing is said by the domain, with the field's own name: the summary above lists several
+        setattr(DepositForm, f"field_{name}", kind(field.label))
     if recipe.password is not None and recipe.password.change is not None:
         DepositForm.rotate = BooleanField(lazy("預けたら、すぐ新しいパスワードに変える"), default=True)
     else:

@@ -186,7 +186,7 @@ def _page(looking: Looking, slug: str, form: ToolAccountForm, terms: TermsForm, 
     page = render_template(
         "web/tool.html", application=application, tool=tool, text=text, recipe=recipes.load_recipe(text, ground()), entries=entries, form=form,
         terms=terms, others=others, host_fields=recipes.host_field_names(text), may_change=applications.may_change(looking.viewer, application),
-        operator=owner_of(looking) is None,
+        operator=owner_of(looking) is None, roles=role_names(),
     )  # fmt: skip
     return page, status
 

@@ -28,6 +28,7 @@ from idp.edges import browser
 from idp.edges.browser import Answer, Looking, require
 from idp.edges.web import audit_words
 from idp.edges.web.forms import EmptyForm, ReasonForm, SheetForm, deposit_form
+from idp.edges.web.store import role_names
 from idp.edges.web.tools import company_of, ground, mine
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import record
@@ -41,7 +42,7 @@ def listing(looking: Looking) -> Answer:
     """V01: every account of every tool, how old its password is, and what it waits for."""
     with reading() as session:
         entries = overview.entries(session, looking.viewer, ground(), now=browser.now())
-    return render_template("web/vault.html", entries=entries)
+    return render_template("web/vault.html", entries=entries, roles=role_names())
 
 
 @bp.get("/hq/vault/<uuid:account_id>")
@@ -64,7 +65,7 @@ def _page(looking: Looking, account_id: uuid.UUID, form: ReasonForm, status: int
         versions = overview.versions(session, found.credential.id) if found.credential else []
     page = render_template(
         "web/vault_entry.html", entry=found, happened=happened, versions=versions, form=form, button=EmptyForm(), words=audit_words.event,
-        actor_words=audit_words.actor,
+        actor_words=audit_words.actor, roles=role_names(),
     )  # fmt: skip
     return page, status
 
@@ -104,7 +105,9 @@ def deposit(looking: Looking, account_id: uuid.UUID) -> Answer:
             form.refuse(error)
     for name in names:
         form[f"field_{name}"].data = ""  # what was typed never comes back to the screen, user names included
-    page = render_template("web/vault_deposit.html", entry=found, form=form, fields=[form[f"field_{n}"] for n in names])
+    page = render_template(
+        "web/vault_deposit.html", entry=found, roles=role_names(), form=form, fields=[form[f"field_{n}"] for n in names]
+    )
     return page, 422 if form.is_submitted() else 200
 
 
