@@ -11,7 +11,6 @@ import socket
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,13 +20,9 @@ from flask import Flask
 from connectors.egress import open_client
 from idp.app import create_app, create_database_app
 from idp.cli import gateway
-from idp.core import clock
-from idp.core.db import transaction
 from idp.core.settings import Settings
 from idp.domain.credentials.models import SealedCredential
 from idp.domain.credentials.opening import Brake
-from idp.domain.directory.models import Company
-from idp.domain.tools.models import Certification, RecipeText
 from idp.edges.tools.engine import Engine
 from idp.edges.tools.means import Means
 from idp.edges.tools.threads import Threads
@@ -52,19 +47,6 @@ class Doorway:
     client: aiohttp.ClientSession
     tool: uuid.UUID
     account: uuid.UUID
-
-    def certify(self, tool_account_id: uuid.UUID, recipe_id: uuid.UUID, *, days: int = 90) -> None:
-        """As `sekisho tool certify` would find it."""
-        now = clock.now()
-        with self.app.app_context(), transaction() as session:
-            recipe = session.get_one(RecipeText, recipe_id)
-            company_id = self.world.rows(Company.__table__.select().where(Company.code == "AOBA"))[0].id
-            session.add(
-                Certification(
-                    created_at=now, company_id=company_id, tool_account_id=tool_account_id, recipe_digest=recipe.digest, result="passed",
-                    evidence_digest="0" * 64, run_at=now, expires_at=now + timedelta(days=days),
-                )
-            )  # fmt: skip
 
     async def deliver(self) -> None:
         """Let the worker do what is due now."""
@@ -154,5 +136,5 @@ def _furnish(
     if not known:
         toolbox.set(SealedCredential, SealedCredential.tool_account_id == account, known_to_people=False)
     made = Doorway(app, world, toolbox, site, settings, client, tool, account)
-    made.certify(account, recipe)
+    toolbox.certify(account, recipe)
     return made

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from connectors.egress import open_client
 from idp.core import clock
-from idp.core.db import reading, transaction
+from idp.core.db import reading
 from idp.core.settings import Settings
 from idp.domain.credentials import rotations, service
 from idp.domain.credentials.models import CredentialVersion, Rotation, SealedCredential
@@ -147,10 +147,3 @@ async def room(
             yield made
         finally:
             threads.close()
-
-
-def turn_back_tries(app: Flask, tool_account_id: uuid.UUID) -> None:
-    """As if the window of the budget were over."""
-    with app.app_context(), transaction() as session:
-        account = session.get_one(ToolAccount, tool_account_id)
-        account.tries, account.tries_since, account.blocked_until = 0, None, None

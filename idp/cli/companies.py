@@ -57,6 +57,21 @@ def show_company(code: str, *, as_json: bool) -> None:
         show({**_company(row), "stores": stores, "people": staff}, as_json=as_json)
 
 
+@company.command("change-on-leaving")
+@click.argument("code")
+@click.argument("policy", type=click.Choice(people.CHANGE_ON_LEAVING))
+@json_option
+def change_on_leaving(code: str, policy: str, *, as_json: bool) -> None:
+    """Choose which passwords inside tools are changed when somebody leaves.
+
+    known: those that a person may know; used: every one that the person could have used in the last 90 days.
+    """
+    with product(), transaction() as session:
+        row = people.get_company(session, code)
+        people.set_change_on_leaving(session, row, policy, actor=actor(), now=clock.now())
+        show({**_company(row), "change_on_leaving": row.change_on_leaving}, as_json=as_json)
+
+
 @click.group()
 def region() -> None:
     """Regions of a company, any depth."""

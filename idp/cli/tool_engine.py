@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from connectors.certify.model import Certification
+from idp.app import create_database_app
 from idp.cli.common import actor, json_option, product, show
 from idp.cli.engine import engine_means, harden, refusals
 from idp.cli.tools import find_tool, ground_of, parse_id, tool
-from idp.core import clock
+from idp.core import clock, logs
 from idp.core.db import reading, transaction
 from idp.core.errors import Conflict
 from idp.core.settings import RefusedToStart, Settings
@@ -39,7 +40,9 @@ def certify(target: str, pages: tuple[str, ...], *, as_json: bool) -> None:
     if reasons := refusals(settings, os.environ, uid=os.geteuid()):
         raise RefusedToStart("\n".join(reasons))
     harden()
-    with product() as app:
+    logs.configure(level="WARNING")
+    app = create_database_app(settings)  # not the whole product: this user holds neither signing keys nor a pepper
+    with app.app_context():
         accounts = _accounts(target)
         found = asyncio.run(_certify(app, settings, accounts, pages))
     show([_row(account_id, result) for account_id, result in found], as_json=as_json)

@@ -23,7 +23,7 @@ from idp.edges.tools.rotating import stricter, word_of
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent
 from tests.actors import CLI, World
-from tests.engine_room import Room, passwords, room, turn_back_tries
+from tests.engine_room import Room, passwords, room
 from tests.fakes.device import PASSWORD, in_loop
 from tests.fakes.tools.site import SESSION, Site, running
 from tests.functional.test_engine import jar_of
@@ -159,7 +159,8 @@ async def _waits(world: World) -> None:
         site.down = False
         with time_machine.travel(clock.now() + timedelta(seconds=6), tick=False) as frozen:
             await on.call(lambda s: setattr(s.get_one(type(on.at.account), on.account_id), "tries", 1))
-            await on.call(lambda s: setattr(s.get_one(type(on.at.account), on.account_id), "tries_since", clock.now()))
+            before = row.created_at - timedelta(minutes=1)  # a login of before: time gives that try back
+            await on.call(lambda s: setattr(s.get_one(type(on.at.account), on.account_id), "tries_since", before))
             await on.engine.drain()
             row = await on.rotation(planned)
             assert (row.state, row.code, changes(on)) == ("pending", "no_tries", 0), "two tries are needed to begin"
@@ -172,7 +173,6 @@ async def _waits(world: World) -> None:
         current = site.credentials["password"]
         site.credentials["password"] = "somebody changed it"
         sent = changes(on)
-        await on.engine.means.call(lambda: turn_back_tries(on.app, on.account_id))
         planned = await on.plan()
         await on.engine.drain()
         row = await on.rotation(planned)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,15 +19,20 @@ import time_machine
 from flask import Flask
 from sqlalchemy import event, select
 
+from idp.core import clock, ids
 from idp.core.db import db, reading, transaction
 from idp.domain.authn import activation
 from idp.domain.authn.passwords import Cost, Hasher
 from idp.domain.directory.models import Account
 from idp.domain.directory.roles import Role
+from idp.domain.gateway import gateway_sessions
+from idp.domain.gateway.models import GatewayCookie, ToolSession
 from idp.services import Services, read_peppers
 from tests.actors import CLI, Browser, Person, RelyingParty, World, receipt_number, utc
 from tests.conftest import Database
 from tests.saml import ServiceProvider
+from tests.tools import place
+from tests.unit.connectors.recipe_texts import COMPLETE
 
 NOW = utc(2026, 11, 24, 1, 0)
 FRAME = ("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SAVEPOINT", "RELEASE")
@@ -158,6 +164,28 @@ def test_the_portal_costs_the_same_with_more_applications(world: World) -> None:
         four, page = counted(app, phone.get, "/")
     assert all(slug in page.text for slug in ("points", "rota", "till", "stock"))
     assert four == one
+
+
+def test_the_live_check_of_the_gateway_is_one_statement(world: World) -> None:
+    """VA-50: whoever asks, and however many ask at once, the answer is one SELECT over everything that has to be alive."""
+    made = place(world.app, COMPLETE.encode())
+    person = made.enter(world.person().id)
+    now, digests = clock.now(), [ids.digest(f"cookie {n}") for n in range(3)]
+    with world.app.app_context(), transaction() as session:
+        row = ToolSession(
+            created_at=now, company_id=made.account.company_id, tool_account_id=made.account.id, state="live",
+            ends_at=now + timedelta(hours=1),
+        )  # fmt: skip
+        session.add(row)
+        session.flush()
+        inside = made.sit_down(session, person, row.id)
+        session.add_all(
+            GatewayCookie(created_at=now, gateway_session_id=inside, host=f"h{n}", cookie_digest=digest)
+            for n, digest in enumerate(digests[:2])
+        )
+    with counting(world.app) as seen, world.app.app_context(), reading() as session:
+        assert {found.host for found in gateway_sessions.live(session, digests, now=now)} == {"h0", "h1"}
+    assert len(seen) == 1, seen
 
 
 # --- a cut ---------------------------------------------------------------------------------------------------------

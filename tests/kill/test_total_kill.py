@@ -14,12 +14,18 @@ from zoneinfo import ZoneInfo
 
 import httpx2
 import time_machine
+from sqlalchemy import select, true
 
 from idp.core import clock
+from idp.core.db import transaction
 from idp.domain.authn.login import AAL2
 from idp.domain.directory.roles import Role
+from idp.domain.gateway import tickets
+from idp.domain.gateway.models import UseTicket
+from idp.domain.gateway.tickets import Purpose, Refused
 from idp.lifecycle.revocation.words import CutKind
 from idp.models import Base
+from idp.services import ticket_key
 from tests.actors import Browser, Person, RelyingParty, receipt_number
 from tests.race.arena import COOKIE_HOST, Admin, Arena, accepted, receipt_of
 
@@ -30,7 +36,7 @@ RECOVERY = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{4}(?:-[0-9A-HJKMNP-TV-Z]{4}){3}\b")
 KINDS: dict[str, tuple[str, ...] | str] = {
     "account": ("password and TOTP",),
     "activation": ("activation code", "reset code"),
-    "admission_ticket": "not an artefact because it leads into a gateway session, which has a replay of its own",
+    "admission_ticket": ("admission ticket",),
     "app_session": ("silent request", "SAML sign-on"),
     "application": "not an artefact because it is what people enter; it ends through narrowing, not with a person",
     "assignment": ("silent request",),
@@ -52,9 +58,9 @@ KINDS: dict[str, tuple[str, ...] | str] = {
     "entitlement": ("silent request",),
     "evidence": "not an artefact because it proves a cut",
     "gateway_access": "not an artefact because it is the log of requests",
-    "gateway_cookie": "not an artefact because it is not issued by anything yet",
+    "gateway_cookie": ("gateway cookie",),
     "gateway_process": "not an artefact because it is the lease of a gateway process",
-    "gateway_session": "not an artefact because it is not issued by anything yet",
+    "gateway_session": ("gateway cookie", "waiting launch"),
     "kill_capability": "not an artefact because it says what was measured at a tool",
     "login_job": "not an artefact because it is work of ours",
     "login_session": ("login cookie", "cookie of the other device"),
@@ -82,7 +88,7 @@ KINDS: dict[str, tuple[str, ...] | str] = {
     "tool": "not an artefact because it is what people enter, the password side of an application",
     "tool_account": "not an artefact because it is an account of the company inside a tool, and no person is given its password",
     "tool_session": "not an artefact because it is our login inside a tool; a person reaches it through a gateway session only",
-    "use_ticket": "not an artefact because it is not issued by anything yet",
+    "use_ticket": ("use ticket",),
 }  # fmt: skip
 
 #: what a cut of this kind ends, by the replays that prove it
@@ -99,6 +105,9 @@ CUTS: dict[CutKind, tuple[str, ...] | str] = {
     CutKind.OIDC_LOGOUT: "not ours to present because it is the relying party's session, which it is told to end",
     CutKind.SAML_LOGOUT: "not ours to present because it is the service provider's session, which it is told to end",
     CutKind.APPLICATION_LOGIN: "not ours to present because it is the application's session, and nobody can tell it",
+    CutKind.GATEWAY_SESSION: ("gateway cookie", "admission ticket", "waiting launch"),
+    CutKind.TOOL_SESSION: ("use ticket",),
+    CutKind.TOOL_PASSWORD: "not ours to refuse because it is the tool that must refuse it: the engine changes it, and its line waits for that",
     CutKind.CLIENT_SECRET: "not killed because it is the company's and goes on working: somebody rotates it (RV-02)",
 }
 
@@ -126,6 +135,10 @@ class Holder:
         stored = self.browser.http.post(arena.web.authorization_url().partition("?")[0], data=_wish(arena.web))
         self.waiting = stored.headers["location"]
         self.saml_waiting = self.browser.http.post("/saml/sso", data=arena.saml.post_form()).headers["location"]
+        host = arena.waits(self.browser)
+        self.cookie = arena.enters(arena.asks_ticket(self.browser, host), host)
+        self.launch = arena.waits(self.browser)
+        self.ticket = (arena.asks_ticket(self.browser, self.launch), self.launch)
         self.pending = [arena.pending_login(self.person) for _ in range(2)]
         self.reset_code = arena.activation_code(self.person, "reset")
         self.activation_code = arena.activation_code(self.newcomer)
@@ -147,12 +160,38 @@ class Holder:
             "waiting request": lambda: "code=" in self.open(self.waiting),
             "SAML sign-on": lambda: self.signs_on(a.saml.redirect_url(IsPassive="true")),
             "waiting SAML request": lambda: self.signs_on(self.saml_waiting),
+            "gateway cookie": lambda: a.is_inside(self.cookie),
+            "waiting launch": self.asks_again,
+            "admission ticket": lambda: bool(a.enters(*self.ticket)),
+            "use ticket": self.uses_ticket,
             "reset code": lambda: a.code_works(self.reset_code),
             "activation code": lambda: a.code_works(self.activation_code),
             "pending second factor": lambda: self.finish(self.pending[0], "totp", self.person.code()),
             "recovery code": lambda: self.finish(self.pending[1], "recovery", self.recovery[0]) or self.log_in(self.recovery[1]),
             "password and TOTP": lambda: self.log_in(None),
         }  # fmt: skip
+
+    def asks_again(self) -> bool:
+        """A launch that nobody has entered yet: the browser asks for its ticket."""
+        with Browser(self.arena.app) as copy:
+            copy.http.cookies.set("sekisho", self.browser.cookie, domain=COOKIE_HOST, path="/")
+            return bool(self.arena.asks_ticket(copy, self.launch))
+
+    def uses_ticket(self) -> bool:
+        """The engine presents the ticket that this person's launch wrote, holding its job."""
+        now = clock.now()
+        with self.arena.app.app_context():
+            key = ticket_key(self.arena.world.services.vault)
+            with transaction() as session:
+                ticket = session.scalar(
+                    select(UseTicket).where(UseTicket.account_id == self.person.id).order_by(UseTicket.id)
+                )
+                assert ticket is not None
+                found = tickets.claim_use_ticket(
+                    session, key, ticket.id, purpose=Purpose.LOGIN, tool_account_id=ticket.tool_account_id, job_id=ticket.job_id,
+                    leased=true(), now=now,
+                )  # fmt: skip
+                return not isinstance(found, Refused)
 
     def open(self, url: str) -> str:
         """Where a request of the browser with the login cookie leads."""
@@ -219,7 +258,9 @@ NEWCOMER = {"activation code"}
 DEVICES = {"cookie of the other device", "refresh token of the other device"}
 WAYS_IN = {"password and TOTP", "recovery code"}
 #: an epoch that grew ends these with every revocation of the person, whatever its scope
-BY_EPOCH = {"reset code", "pending second factor"}
+BY_EPOCH = {"reset code", "pending second factor", "use ticket"}
+#: what lies in a tool
+INSIDE = {"gateway cookie", "waiting launch", "admission ticket"}
 
 
 def test_RV_20_every_table_is_replayed_or_says_why_not(arena: Arena) -> None:
@@ -274,7 +315,7 @@ def test_RV_20_RV_27_assignment_scope_leaves_the_login_and_one_store(arena: Aren
     holder.judge(
         dead={
             "refresh token, confidential", "refresh token, public", "refresh token, offline", "access token", "offline access token",
-            "authorization code", "refresh token of the other device", *BY_EPOCH,
+            "authorization code", "refresh token of the other device", *INSIDE, *BY_EPOCH,
         },
         alive={"login cookie", "cookie of the other device", *WAYS_IN, *NEWCOMER},
     )  # fmt: skip
@@ -288,7 +329,7 @@ def test_RV_20_application_scope_leaves_the_other_applications(arena: Arena) -> 
         dead={"refresh token, confidential", "access token", "authorization code", *BY_EPOCH},
         alive={
             "login cookie", "refresh token, public", "refresh token, offline", "offline access token", "SAML sign-on",
-            "waiting SAML request", *DEVICES, *WAYS_IN, *NEWCOMER,
+            "waiting SAML request", *INSIDE, *DEVICES, *WAYS_IN, *NEWCOMER,
         },
     )  # fmt: skip
 
@@ -301,7 +342,7 @@ def test_RV_20_login_session_scope_leaves_the_other_device(arena: Arena) -> None
         dead={
             "login cookie", "refresh token, confidential", "refresh token, public", "refresh token, offline", "access token",
             "offline access token", "authorization code", "silent request", "waiting request", "SAML sign-on", "waiting SAML request",
-            *BY_EPOCH,
+            *INSIDE, *BY_EPOCH,
         },
         alive={*DEVICES, *WAYS_IN, *NEWCOMER},
     )  # fmt: skip

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import secrets
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 from flask import Flask
@@ -21,6 +24,8 @@ from idp.domain.directory import people
 from idp.domain.directory.models import Account, Assignment
 from idp.domain.directory.people import Place
 from idp.domain.directory.roles import Power, Role
+from idp.domain.gateway import gateway_sessions
+from idp.domain.gateway.models import GatewaySession
 from idp.domain.sessions import live
 from idp.domain.sessions.live import Opening
 from idp.domain.sessions.models import LoginSession
@@ -28,7 +33,10 @@ from tests import postgres
 from tests.actors import CLI, Browser, Person, RelyingParty, World, receipt_number
 from tests.race.puppets import Stage
 from tests.saml import ServiceProvider
+from tests.toolbox import SHIFT_NOTE, Toolbox
 
+#: SHA-256 of the nonce cookie of every browser here
+CHALLENGE = b"n" * 32
 PASSWORD = "quiet-river-under-seven-lanterns"
 #: the host of a cookie that a browser keeps for `localhost`
 COOKIE_HOST = "localhost.local"
@@ -70,6 +78,7 @@ class Arena:
     native: RelyingParty = field(init=False)
     saml: ServiceProvider = field(init=False)
     offline: RelyingParty = field(init=False)
+    tool: uuid.UUID = field(init=False)
     _numbers: Any = field(default_factory=lambda: itertools.count(1000))
 
     def __post_init__(self) -> None:
@@ -82,6 +91,55 @@ class Arena:
         self.offline = self.world.application("offline", offline_allowed=True)
         self.saml = self.world.service_provider(ServiceProvider("coupon"))
         self.admins = (Admin(self, "hq1"), Admin(self, "hq2"))
+
+    # --- tools -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def toolbox(self) -> Toolbox:
+        """Everything about tools, and one tool in it, `shifts`, which each person enters with a login of their own."""
+        box = Toolbox(self.world)
+        recipe = box.recipe(SHIFT_NOTE.replace("sharing: shared", "sharing: per-person"))
+        self.tool = box.tool("shifts", recipe_id=recipe)
+        account = box.account(self.tool)
+        box.deposit(account)
+        box.certify(account, recipe)
+        return box
+
+    def opens_tool(self, browser: Browser) -> httpx2.Response:
+        """The launch of somebody who is logged in: POST, without the page before it."""
+        return browser.post("/tools/shifts/open", {"csrf_token": self.csrf_of(browser)}, follow=False)
+
+    def csrf_of(self, browser: Browser) -> str:
+        """A form token of this browser."""
+        token: str = browser.forms(browser.get("/me/password"))[-1]["fields"]["csrf_token"]
+        return token
+
+    def waits(self, browser: Browser) -> str:
+        """The gateway host of a fresh launch."""
+        self.toolbox  # noqa: B018 - made at the first use
+        answer = self.opens_tool(browser)
+        assert answer.status_code == 303, (answer.status_code, answer.text[:800])
+        row_id = uuid.UUID(answer.headers["location"].rpartition("/")[2])
+        hosts: dict[str, str] = self.world.rows(select(GatewaySession.hosts).where(GatewaySession.id == row_id))[0][0]
+        return next(iter(hosts))
+
+    def asks_ticket(self, browser: Browser, host: str) -> str:
+        """The ticket for this origin, or an empty text."""
+        challenge = base64.urlsafe_b64encode(CHALLENGE).rstrip(b"=").decode()
+        answer = browser.get(f"/tools/admit?label={host.partition('.')[0]}&challenge={challenge}", follow=False)
+        assert answer.status_code in {303, 403, 404, 503}, (answer.status_code, answer.text[:500])
+        return dict(parse_qsl(urlsplit(answer.headers.get("location", "")).query)).get("ticket", "")
+
+    def enters(self, ticket: str, host: str) -> str:
+        """The cookie that the gateway gives for a ticket, or an empty text."""
+        with self.app.app_context(), transaction() as session:
+            found = gateway_sessions.enter(session, ticket, host=host, challenge=CHALLENGE, now=clock.now())
+            return found.cookie if found else ""
+
+    def is_inside(self, cookie: str) -> bool:
+        """Whether the gateway lets this cookie through: its live check."""
+        with self.app.app_context(), reading() as session:
+            return bool(gateway_sessions.live(session, [ids.digest(cookie)], now=clock.now()))
 
     # --- people ----------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import httpx2
@@ -16,6 +17,7 @@ from idp.core.errors import Conflict
 from idp.domain.authn.login import AAL2
 from idp.domain.directory.models import Account
 from idp.domain.directory.roles import Role
+from idp.domain.gateway.models import GatewaySession
 from idp.domain.sessions.models import AppSession
 from tests.actors import Browser, Person, RelyingParty
 from tests.race.arena import Arena, accepted, assignment_is_live, offline_tokens
@@ -338,7 +340,75 @@ class EnrolTotp(StepUp):
         return self.browser.submit(code=self.code, follow=False)
 
 
+class OpenTool(Scene):
+    """POST /tools/…/open: the gate is the login session; what is issued is a gateway session."""
+
+    marker = "INSERT INTO gateway_session"
+    scopes = EVERYWHERE
+    reentry = ("application", "assignment")
+    cookie = ""
+
+    def prepare(self) -> None:
+        self.arena.toolbox  # noqa: B018 - made at the first use
+        self.party = replace(self.arena.web, application_id=self.arena.tool)
+        self.token = self.arena.csrf_of(self.log_in())
+
+    def issue(self) -> httpx2.Response:
+        assert self.browser is not None
+        return self.browser.post("/tools/shifts/open", {"csrf_token": self.token}, follow=False)
+
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        if (
+            answer is None
+            or not answer.headers.get("location", "").startswith("/tools/launch/")
+            or self.browser is None
+        ):
+            return []
+        row_id = uuid.UUID(answer.headers["location"].rpartition("/")[2])
+        host = next(iter(self.arena.world.rows(select(GatewaySession.hosts).where(GatewaySession.id == row_id))[0][0]))
+        ticket = self.arena.asks_ticket(self.browser, host)
+        return ["code"] if ticket and self.arena.is_inside(self.arena.enters(ticket, host)) else []
+
+
+class Admit(OpenTool):
+    """GET /tools/admit: the gates are the app session and the gateway session; what is issued is a ticket."""
+
+    marker = "INSERT INTO admission_ticket"
+    reentry = ()
+
+    def prepare(self) -> None:
+        super().prepare()
+        assert self.browser is not None
+        self.host = self.arena.waits(self.browser)
+        self.ticket = ""
+
+    def issue(self) -> None:
+        assert self.browser is not None
+        self.ticket = self.arena.asks_ticket(self.browser, self.host)
+
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        cookie = self.arena.enters(self.ticket, self.host) if self.ticket else ""
+        return ["ticket"] if cookie and self.arena.is_inside(cookie) else []
+
+
+class EnterTool(Admit):
+    """`/.sekisho/enter` at the gateway: the gate is the gateway session with all above it; what is issued is its cookie."""
+
+    marker = "INSERT INTO gateway_cookie"
+
+    def prepare(self) -> None:
+        super().prepare()
+        super().issue()
+
+    def issue(self) -> None:
+        self.cookie = self.arena.enters(self.ticket, self.host)
+
+    def works(self, answer: httpx2.Response | None) -> list[str]:
+        return ["gateway cookie"] if self.cookie and self.arena.is_inside(self.cookie) else []
+
+
 PATHS: tuple[type[Scene], ...] = (
     LoginByPassword, LoginByTotp, Activate, ResetCode, AddAssignment, Authorize, Redeem, RefreshPublic, RefreshOffline, SamlSignOn, StepUp, EnrolTotp,
+    OpenTool, Admit, EnterTool,
 )  # fmt: skip
 PAIRS = [(path, scope) for path in PATHS for scope in path.scopes]

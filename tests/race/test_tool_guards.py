@@ -8,18 +8,24 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, update
 
+from connectors.engine.rotation import Event, NotListed, State
 from idp.core import clock, ids
 from idp.core.errors import Conflict
+from idp.domain.credentials import rotations, service
+from idp.domain.credentials.models import Rotation
+from idp.domain.credentials.rotations import Lost
 from idp.domain.gateway import login_jobs, tool_sessions
 from idp.domain.gateway.login_jobs import Job
 from idp.domain.gateway.models import LoginJob, ToolSession, UseTicket
 from idp.domain.gateway.tickets import Person, Purpose, Refused, claim_use_ticket, issue_use_ticket, signature, void
 from idp.domain.tools.models import ToolAccount
+from tests.actors import CLI
 from tests.race.arena import Admin, Arena, receipt_of
 from tests.race.puppets import committing
 from tests.race.test_guards import only_postgresql, work
 from tests.tools import Place, place
 from tests.unit.connectors.recipe_texts import COMPLETE
+from vault import Secret
 
 KEY = b"k" * 32
 TEXT = COMPLETE.encode()
@@ -344,3 +350,76 @@ def test_VA_30_a_ticket_never_lives_longer_than_a_minute(arena: Arena) -> None:
             person=None, job_id=None, now=now, life=timedelta(hours=1),
         )  # fmt: skip
         assert session.get_one(UseTicket, made).ends_at == now + timedelta(seconds=60)
+
+
+# --- rotations -----------------------------------------------------------------------------------------------------
+
+
+def deposited(arena: Arena) -> Place:
+    """A tool account with a password that somebody typed."""
+    at, now = place(arena.app, TEXT), clock.now()
+    fields = {"company_code": Secret("T-1"), "login_id": Secret("store-7"), "password": Secret("typed-by-a-person")}
+    with arena.app.app_context():
+        fresh = service.seal(arena.world.services.vault, at.account, fields, now=now)
+    with work(arena) as session:
+        service.put(session, at.account, fresh, actor=CLI, now=now)
+    return at
+
+
+def planned(arena: Arena, at: Place) -> uuid.UUID:
+    with work(arena) as session:
+        return rotations.plan(session, at.account.id, trigger="owner", actor=CLI, now=clock.now()).id
+
+
+@pytest.mark.guards("idp.domain.credentials.rotations.lease", "idp.domain.credentials.rotations._go")
+def test_VA_43_a_rotation_is_one_engines_and_a_late_one_moves_nothing(arena: Arena) -> None:
+    """The second engine gets nothing; after the lease it goes on, and the first one's step is refused, whatever it saw."""
+    at = deposited(arena)
+    rotation, now = planned(arena, at), clock.now()
+    with work(arena) as session:
+        first = rotations.lease(session, rotation, now=now)
+        assert first is not None
+        assert rotations.lease(session, rotation, now=now) is None
+        later = now + timedelta(seconds=21)
+        second = rotations.lease(session, rotation, now=later)
+        assert second is not None
+        assert second.fence == first.fence + 1
+    with pytest.raises(Lost), work(arena) as session:
+        rotations.step(session, first, Event.SEALED, now=now)
+    with work(arena) as session:
+        assert rotations.step(session, second, Event.SEALED, now=later).state is State.PENDING
+    with pytest.raises(NotListed), work(arena) as session:
+        rotations.step(session, second, Event.NEW_WORKS, now=later)
+
+
+@pytest.mark.guards("idp.domain.credentials.rotations.decide")
+def test_VA_43_a_person_decides_once(arena: Arena) -> None:
+    """Two people look at the same rotation and say different things: the first one's word holds, also at the same moment."""
+    at = deposited(arena)
+    rotation = planned(arena, at)
+    with work(arena) as session:
+        session.execute(update(Rotation).where(Rotation.id == rotation).values(state="needs_human"))
+
+    def says(holds: str) -> str:
+        try:
+            with work(arena) as session:
+                rotations.decide(session, rotation, holds=holds, actor=CLI, now=clock.now())
+        except Conflict:
+            return "too late"
+        return holds
+
+    if only_postgresql(arena):
+        met = arena.stage.meet(lambda: says("old"), lambda: says("new"), pause=committing("UPDATE sealed_credential"))
+        assert met.stood
+        assert met.waited
+        assert (met.first, met.second) == ("old", "too late")
+    else:
+        assert (says("old"), says("new")) == ("old", "too late")
+    rows = arena.world.rows(select(Rotation.code).where(Rotation.id == rotation))
+    assert rows == [("person_says_old",)]
+
+
+def test_VA_43_one_open_rotation_per_credential(arena: Arena) -> None:
+    """Two leavers on one morning: one change of the password, and both lines wait for it."""
+    at = deposited(arena)
+    assert planned(arena, at) == planned(arena, at)

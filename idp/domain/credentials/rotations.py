@@ -51,6 +51,7 @@ class Held:
     old_version: int
     new_version: int | None
     rounds: int
+    created_at: datetime
     deadline_at: datetime
     evidence: tuple[dict[str, Any], ...]
 
@@ -367,7 +368,7 @@ def _held(session: Session, rotation_id: uuid.UUID) -> Held:
     assert account is not None  # noqa: S101 - a foreign key
     return Held(
         row.id, row.fence, State(row.state), row.credential_id, account, row.company_id, row.old_version, row.new_version, row.rounds,
-        row.deadline_at, tuple(row.evidence),
+        row.created_at, row.deadline_at, tuple(row.evidence),
     )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ class Company(Base):
     code: Mapped[str] = mapped_column(String(32), unique=True)
     name: Mapped[str] = mapped_column(String(200))
     is_platform: Mapped[bool] = mapped_column(default=False)
+    #: which passwords inside tools are changed when somebody leaves (§9): `known` to people, or `used` by the leaver
+    change_on_leaving: Mapped[str] = mapped_column(String(16), default="known", server_default="known")
     ended_at: Mapped[datetime | None]
 
 

@@ -296,6 +296,19 @@ def get_by_login_name(session: Session, company_id: uuid.UUID, login_name: str, 
     return _found(session, query.order_by(Account.ended_at.is_not(None), Account.id.desc()), f"login name {login_name}")
 
 
+#: which passwords inside tools are changed when somebody leaves (vault-and-gateway.md §9)
+CHANGE_ON_LEAVING = ("known", "used")
+
+
+def set_change_on_leaving(session: Session, company: Company, policy: str, *, actor: Actor, now: datetime) -> None:
+    """Choose, on record, which passwords inside tools a leaver costs: those `known` to people, or all `used` lately."""
+    if policy not in CHANGE_ON_LEAVING:
+        raise Invalid("known か used を選んでください。", field="policy")
+    company.change_on_leaving = policy
+    session.flush()
+    record(session, Tag.COMPANY_POLICY, actor=actor, now=now, company_id=company.id, change_on_leaving=policy)
+
+
 def get_company(session: Session, code: str, viewer: Viewer | None = None, power: Power = Power.SEE_PEOPLE) -> Company:
     """A company by code, inside the viewer's scope. Raises NotFound."""
     query = select(Company).where(Company.code == code.upper())

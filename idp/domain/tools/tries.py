@@ -7,6 +7,7 @@ same try. A try is counted in the transaction before it is sent, and a crash los
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select, update
@@ -27,9 +28,24 @@ def lock(session: Session, tool_account_id: uuid.UUID) -> None:
     session.execute(select(ToolAccount.id).where(ToolAccount.id == tool_account_id).with_for_update(key_share=True))
 
 
-def left(session: Session, tool_account_id: uuid.UUID, recipe: Recipe, *, now: datetime) -> int:
-    """How many submits are allowed now."""
-    return budget.left(_read(session, tool_account_id), recipe, now.timestamp())
+def left(
+    session: Session, tool_account_id: uuid.UUID, recipe: Recipe, *, now: datetime, since: datetime | None = None
+) -> int:
+    """How many submits are allowed now.
+
+    since: tries counted from then on are not forgotten when the window is over, only when a login is proven or a person has
+    looked. A rotation in doubt tries passwords of which one is wrong, and not every tool forgets failures with time.
+    """
+    tries = _read(session, tool_account_id)
+    if tries.blocked_until is not None and now.timestamp() < tries.blocked_until:
+        return 0
+    return budget.left(replace(tries, blocked_until=None), recipe, _window_at(tries, since, now))
+
+
+def was_used(session: Session, tool_account_id: uuid.UUID, *, since: datetime) -> bool:
+    """Whether an unproven try was counted since then."""
+    tries = _read(session, tool_account_id)
+    return tries.since is not None and tries.since >= since.timestamp()
 
 
 def again_at(session: Session, tool_account_id: uuid.UUID, recipe: Recipe, *, now: datetime) -> datetime:
@@ -43,14 +59,22 @@ def again_at(session: Session, tool_account_id: uuid.UUID, recipe: Recipe, *, no
     return max(ends)
 
 
-def spend(session: Session, tool_account_id: uuid.UUID, recipe: Recipe, *, now: datetime) -> bool:
-    """Count a submit that is about to be sent. False when none is left: nothing may be sent."""
+def spend(
+    session: Session, tool_account_id: uuid.UUID, recipe: Recipe, *, now: datetime, since: datetime | None = None
+) -> bool:
+    """Count a submit that is about to be sent. False when none is left: nothing may be sent. since: as in `left`."""
     lock(session, tool_account_id)
-    tries = _read(session, tool_account_id)
-    if budget.left(tries, recipe, now.timestamp()) < 1:
+    if left(session, tool_account_id, recipe, now=now, since=since) < 1:
         return False
-    _write(session, tool_account_id, budget.counted(tries, recipe, now.timestamp()))
+    tries = _read(session, tool_account_id)
+    _write(session, tool_account_id, budget.counted(tries, recipe, _window_at(tries, since, now)))
     return True
+
+
+def _window_at(tries: Tries, since: datetime | None, now: datetime) -> float:
+    """The instant at which the window is looked at: inside it, for tries that are not forgotten with time."""
+    kept = since is not None and tries.since is not None and tries.since >= since.timestamp()
+    return tries.since if kept and tries.since is not None else now.timestamp()
 
 
 def succeeded(session: Session, tool_account_id: uuid.UUID) -> None:

@@ -22,14 +22,10 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 
-class CannotCertify(Conflict):
-    """Not now: somebody works at the account, or its tries are used up."""
-
-
 async def certify_account(
     means: Means, browser: Browser, tool_account_id: uuid.UUID, *, actor: Actor, pages: tuple[str, ...] = ()
 ) -> Found:
-    """Run every check and keep the result. Raises CannotCertify, and NotOpened when the vault does not open the fields.
+    """Run every check and keep the result. Raises Conflict (somebody works at the account, or its tries are used up), and NotOpened when the vault does not open the fields.
 
     pages: further pages of the tool to look at, such as the one that opens a WebSocket.
     """
@@ -42,12 +38,12 @@ async def certify_account(
         now = clock.now()
         tries.lock(session, account.id)
         if login_jobs.is_busy(session, account.id, now=now, login=True):
-            raise CannotCertify(
+            raise Conflict(
                 "このアカウントは、いま使っています。1分ほど待って、もう一度試してください。",
                 f"tool account {account.id}",
             )
         if not tries.left(session, account.id, recipe, now=now):
-            raise CannotCertify(
+            raise Conflict(
                 "ログインの試行回数が残っていません。しばらく待って、もう一度試してください。",
                 f"tool account {account.id}",
             )
@@ -67,8 +63,9 @@ async def certify_account(
     async def before_submit() -> None:
         def spend(session: Session) -> None:
             if not tries.spend(session, account.id, recipe, now=clock.now()):
-                raise CannotCertify(
-                    "ログインの試行回数が残っていません。しばらく待って、もう一度試してください。", "no tries"
+                raise Conflict(
+                    "ログインの試行回数が残っていません。しばらく待って、もう一度試してください。",
+                    f"tool account {account.id}",
                 )
 
         await means.write(spend)

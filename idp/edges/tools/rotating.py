@@ -194,11 +194,17 @@ class RotationRun:
         try:
             jar = (await driver.login()).jar
         except Failed as failed:
+            await self._settle()
             return "refused" if failed.code == "refused" else "unclear"
         except NoTries:
             return "not_probed"
         await self._out(jar)
         return "works"
+
+    async def _settle(self) -> None:
+        """The probe with OLD was a failure in the tool's count: a login with NEW makes it forget, and our own count with it."""
+        with contextlib.suppress(Failed, NoTries):
+            await self._out(await self._log_in(await self._open(self._held.new_version or 0)))
 
     # --- at the tool ---------------------------------------------------------------------------------------------------
 
@@ -215,7 +221,7 @@ class RotationRun:
 
         def spend(session: Session) -> None:
             now = clock.now()
-            if not tries.spend(session, held.tool_account_id, recipe, now=now):
+            if not tries.spend(session, held.tool_account_id, recipe, now=now, since=held.created_at):
                 raise NoTries
             if not rotations.extend(session, held, now=now):
                 raise LeaseLost
@@ -293,14 +299,18 @@ class RotationRun:
         self._waits = True
 
     async def _may_start(self) -> bool:
-        """Whether the budget has room for OLD and NEW; else wait until it has."""
-        if may_start(await self._left()):
-            return True
+        """Whether the budget has room for OLD and NEW; else wait until it has. Once this rotation has used tries that proved
+        nothing, time does not give them back: one must be left, or a person is asked."""
         held, recipe = self._held, self._recipe
+        used = await self._means.read(
+            lambda session: tries.was_used(session, held.tool_account_id, since=held.created_at)
+        )
+        if may_start(await self._left()) or (used and await self._left()):
+            return True
         until = await self._means.read(
             lambda session: tries.again_at(session, held.tool_account_id, recipe, now=clock.now())
         )
-        if until > held.deadline_at or recipe.login.attempts_max < MIN_TRIES_TO_START:
+        if used or until > held.deadline_at or recipe.login.attempts_max < MIN_TRIES_TO_START:
             await self._human("no_tries")
             return False
         await self._means.write(
@@ -310,8 +320,10 @@ class RotationRun:
         return False
 
     async def _left(self) -> int:
-        account_id, recipe = self._held.tool_account_id, self._recipe
-        return await self._means.read(lambda session: tries.left(session, account_id, recipe, now=clock.now()))
+        held, recipe = self._held, self._recipe
+        return await self._means.read(
+            lambda session: tries.left(session, held.tool_account_id, recipe, now=clock.now(), since=held.created_at)
+        )
 
     async def _without_tries(self) -> None:
         """The budget ran out in the middle: before the submit that is a wait, after it a person decides (both versions kept)."""

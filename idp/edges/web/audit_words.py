@@ -25,6 +25,7 @@ GROUPS = {
 WORDS = {
     Tag.INSTALLATION_READY: lazy("導入の準備をした"),
     Tag.COMPANY_ADDED: lazy("会社を追加した"),
+    Tag.COMPANY_POLICY: lazy("退職のときに変えるパスワードの範囲を選んだ"),
     Tag.REGION_ADDED: lazy("エリアを追加した"),
     Tag.STORE_ADDED: lazy("店舗を追加した"),
     Tag.ACCOUNT_ADDED: lazy("人を追加した"),

@@ -10,6 +10,7 @@ class Tag(StrEnum):
 
     INSTALLATION_READY = "cli:installation:initialised"
     COMPANY_ADDED = "directory:company:added"
+    COMPANY_POLICY = "directory:company:policy_chosen"
     REGION_ADDED = "directory:region:added"
     STORE_ADDED = "directory:store:added"
     ACCOUNT_ADDED = "directory:account:added"

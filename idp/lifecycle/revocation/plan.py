@@ -39,7 +39,8 @@ class ToolAccess:
     """One account inside a password-only tool that the person used or may know. entered: they were inside through the gateway.
 
     classes: of the lines that a cut needs (`connectors.cutclass.lines`), none where the scope is one device only.
-    session_life: how long the tool's own login lives by its own word; None = unknown.
+    session_life: how long the tool's own login lives by its own word; None = unknown. by_policy: the company has every
+    password changed that the person could have used lately, known or not (`change_on_leaving`, §9).
     """
 
     application_id: uuid.UUID
@@ -47,6 +48,7 @@ class ToolAccess:
     entered: bool
     classes: tuple[CutClass, ...]
     session_life: timedelta | None
+    by_policy: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def _tools(use: ToolUse, *, now: datetime) -> Iterator[PlannedCut]:
         )
     for one in use.access:
         ref, application = str(one.tool_account_id), one.application_id
-        if CutClass.KNOWN_SECRET in one.classes:
+        if CutClass.KNOWN_SECRET in one.classes or one.by_policy:
             yield PlannedCut(CutKind.TOOL_PASSWORD, ref, CutState.WAITING, application_id=application, leaves=True)
         if CutClass.OWN_SESSION not in one.classes or not (one.entered or CutClass.KNOWN_SECRET in one.classes):
             continue  # nobody but us can hold a login there

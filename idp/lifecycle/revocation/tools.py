@@ -18,6 +18,7 @@ from idp.domain.applications import decide as gate
 from idp.domain.applications import registry as applications
 from idp.domain.applications.models import Application
 from idp.domain.credentials import standing
+from idp.domain.directory.models import Company
 from idp.domain.gateway import gateway_sessions, tool_sessions
 from idp.domain.gateway.models import GatewaySession, ToolSession
 from idp.domain.sessions.models import AppSession
@@ -25,6 +26,8 @@ from idp.domain.tools import registry
 from idp.domain.tools.models import Tool, ToolAccount
 from idp.lifecycle.revocation.plan import ToolAccess, ToolUse
 
+#: with the policy `used`, a password that the person could have used within this time is changed (§9)
+USED_LATELY = timedelta(days=90)
 #: the strongest class: what a person may reach does not depend on how they logged in today
 ANY_ACR = gate.ACR_ORDER[-1]
 
@@ -112,16 +115,22 @@ def use_of(
     if assignment_id is not None:
         which.append(GatewaySession.assignment_id == assignment_id)
     entered = session.execute(
-        select(GatewaySession.application_id, GatewaySession.tool_account_id).where(*which).distinct()
-    ).all()
+        select(
+            GatewaySession.application_id, GatewaySession.tool_account_id, func.max(GatewaySession.last_seen_at).label("last")
+        )
+        .where(*which)
+        .group_by(GatewaySession.application_id, GatewaySession.tool_account_id)
+    ).all()  # fmt: skip
     wanted = {row.tool_account_id for row in entered} | set(reach)
     if not wanted:
         return ToolUse((), ended, ending, frozenset())
     classes = standing.cut_lines(session, wanted, now=now) if knows else {}
     used = {row.tool_account_id for row in entered}
+    lately = set(reach) | {row.tool_account_id for row in entered if now - row.last <= USED_LATELY}
     rows = session.execute(
-        select(ToolAccount.id, ToolAccount.application_id, Application.session_life_s)
+        select(ToolAccount.id, ToolAccount.application_id, Application.session_life_s, Company.change_on_leaving)
         .join(Application, Application.id == ToolAccount.application_id)
+        .join(Company, Company.id == ToolAccount.company_id)
         .where(ToolAccount.id.in_(wanted))
         .order_by(Application.name, Application.id, ToolAccount.id)
     ).all()
@@ -129,6 +138,7 @@ def use_of(
         ToolAccess(
             row.application_id, row.id, row.id in used, classes.get(row.id, ()),
             timedelta(seconds=row.session_life_s) if row.session_life_s else None,
+            by_policy=knows and row.change_on_leaving == "used" and row.id in lately,
         )
         for row in rows
     )  # fmt: skip

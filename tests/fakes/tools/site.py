@@ -59,11 +59,14 @@ class Site:
     calls_home: str = ""  # an address that the login page's script tries to reach
     changing: str = ""  # 16: dies_after, keeps_old, truncates, rule
     change_ends_sessions: bool = False
+    accepts_any_known: bool = False  # every password that it ever had still logs in
+    deaf: bool = False  # its logout does nothing
 
     sessions: dict[str, str] = field(default_factory=dict)
     hits: list[Hit] = field(default_factory=list)
     failures: int = 0
     locked: bool = False
+    had: list[str] = field(default_factory=list)
     logins: int = 0
     sockets: list[web.WebSocketResponse] = field(default_factory=list)
     closed_with: list[int | None] = field(default_factory=list)
@@ -152,7 +155,8 @@ class Site:
         if self.two_pages and "password" not in form:
             return self.page(self._form(second=True))
         wanted = dict(list(self.credentials.items())[1:]) if self.two_pages else self.credentials
-        if self.locked or any(form.get(name) != value for name, value in wanted.items()):
+        known = self.accepts_any_known and form.get("password") in self.had
+        if self.locked or (not known and any(form.get(name) != value for name, value in wanted.items())):
             self.failures += 1
             self.locked = self.locked or (self.lock_after is not None and self.failures >= self.lock_after)
             note = "アカウントがロックされています" if self.locked else "IDかパスワードが違います"
@@ -325,6 +329,7 @@ setTimeout(() => {{
         new = form.get("new_pw", "")
         if form.get("old_pw") != self.credentials["password"] or new != form.get("new_pw2") or self.changing == "rule":
             return self.page(f"<p>使えない文字があります</p>{shown}")
+        self.had.append(self.credentials["password"])
         if self.changing != "keeps_old":
             self.credentials["password"] = new[:16] if self.changing == "truncates" else new
         if self.change_ends_sessions:
@@ -343,7 +348,8 @@ setTimeout(() => {{
         return self.page(self.credentials["password"][:5], status=206, **{"Content-Range": "bytes 0-9/100"})
 
     async def do_logout(self, request: web.Request, body: bytes) -> web.Response:
-        self.sessions.pop(request.cookies.get(SESSION, ""), None)
+        if not self.deaf:
+            self.sessions.pop(request.cookies.get(SESSION, ""), None)
         return web.Response(status=302, headers={"Location": "/login"})
 
     async def do_home2(self, request: web.Request, body: bytes) -> web.Response:
