@@ -223,7 +223,7 @@ def test_managers_see_their_store_and_nobody_elses_wb07(world: World) -> None:
 def test_an_auditor_changes_nothing_and_sees_nothing_else(world: World) -> None:
     """AT-U4: every address that takes a POST refuses an auditor, or is the auditor's own; head office's and stores' pages are
     closed; nothing about anybody else changes."""
-    own = {"login", "portal", "security", "static", "setup", "health", "oidc", "saml"}
+    own = {"login", "portal", "security", "static", "setup", "health", "oidc", "saml", "tools"}
     with time_machine.travel(NOW, tick=False):
         audit, staff = world.person("audit", role=Role.AUDITOR), world.person("0413")
         world.application("points", company="AOBA")
@@ -235,6 +235,7 @@ def test_an_auditor_changes_nothing_and_sees_nothing_else(world: World) -> None:
             "slug": "points",
             "position": 0,
             "event_id": staff.id,
+            "recipe_id": staff.id,
         }
         rows = world.rows(select(Account.id, Account.epoch, Account.ends_at, Account.ended_at).order_by(Account.id))
         with Browser(world.app) as desk:

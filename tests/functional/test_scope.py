@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select
@@ -15,12 +16,16 @@ from idp.domain.applications.models import Application, Entitlement
 from idp.domain.directory import people
 from idp.domain.directory.models import Account, Assignment
 from idp.domain.directory.roles import Role
+from idp.domain.gateway.models import ToolSession
+from idp.domain.tools.models import RecipeText
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent
 from idp.lifecycle.revocation.models import Revocation
 from idp.lifecycle.revocation.words import Scope
 from tests.actors import CLI, Browser, Person, World, line_states, receipt_number
 from tests.functional.steps import count, cut, issue, page_id, shown_code, token_on
+from tests.tools import place
+from tests.unit.connectors.recipe_texts import COMPLETE
 
 #: rules with a part in their address that is no object of a company's
 NO_OBJECT = {"static", "login.company_login"}
@@ -57,8 +62,26 @@ def town(world: World) -> Town:
     added = select(AuditEvent.id).where(AuditEvent.tag == Tag.ACCOUNT_ADDED.value, AuditEvent.subject_id == victim.id)
     values = {
         "account_id": victim.id, "code": "S1", "number": number, "slug": "aobaonly", "position": 0, "event_id": world.rows(added)[0][0],
+        **inside_a_tool(world, victim),
     }  # fmt: skip
     return Town(world, victim, values, *browsers)
+
+
+def inside_a_tool(world: World, victim: Person) -> dict[str, object]:
+    """A gateway session of the victim, and the recipe behind it."""
+    made = place(world.app, COMPLETE.encode())
+    person, now = made.enter(victim.id), clock.now()
+    with world.app.app_context(), transaction() as session:
+        row = ToolSession(
+            created_at=now,
+            company_id=made.account.company_id,
+            tool_account_id=made.account.id,
+            ends_at=now + timedelta(hours=1),
+        )
+        session.add(row)
+        session.flush()
+        gateway_session = made.sit_down(session, person, row.id)
+    return {"gateway_session_id": gateway_session, "recipe_id": world.rows(select(RecipeText.id))[0][0]}
 
 
 def object_rules(world: World) -> list[Rule]:

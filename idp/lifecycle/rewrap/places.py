@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, LargeBinary, Update, and_, bindparam, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from idp.core.db import Base
+from idp.core.db import Base, run
 from idp.core.keystore import PLATFORM, PURPOSES, SigningKey, key_context
 from idp.domain.authn.models import Authenticator
 from idp.domain.authn.second_factor import seed_context
@@ -98,26 +98,45 @@ def _whole(data: bytes) -> Sealed | None:
         return None
 
 
+@dataclass(frozen=True)
+class _Owner:
+    """The account of a record, without loading it as an entity."""
+
+    id: uuid.UUID
+    company_id: uuid.UUID
+    store_id: uuid.UUID | None
+    application_id: uuid.UUID
+
+
+OWNER = (ToolAccount.id.label("account_id"), ToolAccount.company_id, ToolAccount.store_id, ToolAccount.application_id)
+
+
+def _owner(row: Any) -> _Owner:
+    return _Owner(row.account_id, row.company_id, row.store_id, row.application_id)
+
+
 def _credentials(session: Session, where: ColumnElement[bool], limit: int) -> list[Lying]:
-    rows = session.execute(
-        select(CredentialVersion.id, CredentialVersion.credential_id, CredentialVersion.version, CredentialVersion.wrapped_dek, ToolAccount)
+    rows = run(
+        session,
+        select(CredentialVersion.id, CredentialVersion.credential_id, CredentialVersion.version, CredentialVersion.wrapped_dek, *OWNER)
         .join(SealedCredential, SealedCredential.id == CredentialVersion.credential_id)
         .join(ToolAccount, ToolAccount.id == SealedCredential.tool_account_id)
         .where(where)
         .order_by(CredentialVersion.id)
-        .limit(limit)
+        .limit(limit),
     ).all()  # fmt: skip
     fields: dict[tuple[uuid.UUID, int], dict[str, bytes]] = {}
-    for found in session.execute(
+    for found in run(
+        session,
         select(CredentialField.credential_id, CredentialField.version, CredentialField.field, CredentialField.sealed).where(
             CredentialField.credential_id.in_([row.credential_id for row in rows])
-        )
+        ),
     ):  # fmt: skip
         fields.setdefault((found.credential_id, found.version), {})[found.field] = found.sealed
     return [
         Lying(
             row.id, row.wrapped_dek, Sealed(row.wrapped_dek, fields.get((row.credential_id, row.version), {})),
-            context_of(row[4], row.credential_id, row.version), row.credential_id,
+            context_of(_owner(row), row.credential_id, row.version), row.credential_id,
         )
         for row in rows
     ]  # fmt: skip
@@ -125,15 +144,16 @@ def _credentials(session: Session, where: ColumnElement[bool], limit: int) -> li
 
 def _of_session(part: JarPart, column: InstrumentedAttribute[Any], version: InstrumentedAttribute[int]) -> Read:
     def read(session: Session, where: ColumnElement[bool], limit: int) -> list[Lying]:
-        rows = session.execute(
-            select(ToolSession.id, column.label("sealed"), version.label("version"), ToolAccount)
+        rows = run(
+            session,
+            select(ToolSession.id, column.label("sealed"), version.label("version"), *OWNER)
             .join(ToolAccount, ToolAccount.id == ToolSession.tool_account_id)
             .where(where, column.is_not(None))
             .order_by(ToolSession.id)
-            .limit(limit)
+            .limit(limit),
         ).all()
         return [
-            Lying(row.id, row.sealed, _whole(row.sealed), jar_context(row[3], row.id, part, max(row.version, 1)))
+            Lying(row.id, row.sealed, _whole(row.sealed), jar_context(_owner(row), row.id, part, max(row.version, 1)))
             for row in rows
         ]
 
