@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,13 +21,16 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 90
+TOOLS_S = 240
 
 
 @dataclass(frozen=True)
 class Demo:
-    """A running demo: what its JSON file says."""
+    """A running demo: what its JSON file says, where its data lies, and what it has printed."""
 
     world: dict[str, Any]
+    data: Path
+    printed: Path
 
     @property
     def issuer(self) -> str:
@@ -38,26 +42,41 @@ class Demo:
         """Address of the reference console."""
         return str(self.world["console"]["url"])
 
+    def wait_for_tools(self) -> None:
+        """Until every password-only tool can be opened: each is certified in a browser first. Fails with what was said instead."""
+        deadline = time.monotonic() + TOOLS_S
+        for tool in self.world["tools"]:
+            while f"{tool['name']}: " not in (said := self.printed.read_text(encoding="utf-8")):
+                assert time.monotonic() < deadline, said
+                time.sleep(0.2)
+            assert f"{tool['name']}: ポータルから開けます" in said, said
+
+    def tool_secrets(self) -> list[str]:
+        """What must never reach a device: the passwords of the tools, the first ones and the present ones."""
+        kept = [file.read_text(encoding="ascii") for file in (self.data / "tools").glob("*.password")]
+        return [tool["first_password"] for tool in self.world["tools"]] + kept
+
     def person(self, login: str) -> dict[str, Any]:
         """Login, password and, where there is one, TOTP secret of somebody."""
         return next(p for p in self.world["people"] if p["login"] == login)
 
 
 def _free_port() -> int:
-    """A port P such that P, P+10 and P+11, where the consoles listen, are free."""
+    """A port P such that P and P+10 to P+14, where consoles, gateway and tools listen, are free."""
     for _ in range(50):
-        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
+        with contextlib.ExitStack() as held:
+            first = held.enter_context(socket.socket())
             first.bind(("127.0.0.1", 0))
             port: int = first.getsockname()[1]
             if port > 64000:
                 continue
             try:
-                second.bind(("127.0.0.1", port + 10))
-                third.bind(("127.0.0.1", port + 11))
+                for offset in range(10, 15):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
             except OSError:
                 continue
             return port
-    raise RuntimeError("no three free ports")
+    raise RuntimeError("no six free ports")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +95,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             assert process.poll() is None, (folder / "out.log").read_text(encoding="utf-8")
             assert time.monotonic() < deadline, "the demo did not come up"
             time.sleep(0.2)
-        yield Demo(json.loads(file.read_text(encoding="utf-8")))
+        yield Demo(json.loads(file.read_text(encoding="utf-8")), folder / "data", folder / "out.log")
     finally:
         process.send_signal(signal.SIGINT)
         status = process.wait(60)
