@@ -108,6 +108,7 @@ DEBIAN_PACKAGES = {
     "php-mbstring": (None, "tests against foreign SAML service providers"),
     "php-sqlite3": (None, "tests against foreign SAML service providers"),
     "php-xml": (None, "tests against foreign SAML service providers"),
+    "libmagic1": (None, "tests with a foreign password-only tool"),
     "xmlsec1": (None, "tests with a foreign implementation of XML signatures"),
     "nodejs": ("node", "tests of the Node examples"),
     "npm": ("npm", "tests of the Node examples"),

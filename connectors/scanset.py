@@ -73,6 +73,7 @@ def encodings(value: str, charset: str = "utf-8") -> frozenset[bytes]:
         for text in (quote(one, safe=""), quote(one), quote_plus(one)):
             forms |= {text.encode(), _lower_percent(text).encode()}
         forms |= {one.hex().encode(), one.hex().upper().encode()}
+        forms |= {f"%{one.hex('%')}".encode(), f"%{one.hex('%').upper()}".encode()}
         for alphabet in (base64.b64encode, base64.urlsafe_b64encode):
             forms |= {_base64_inside(one, shift, alphabet(b"\0" * shift + one)) for shift in range(3)}
     escaped = html.escape(value)

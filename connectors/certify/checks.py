@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -169,21 +169,31 @@ async def logout(stand: Stand, engine: HttpDriver) -> Found:
     return passed(**seen) if seen["probe"] == "logged_in" and colleague.page is None else failed("login_lost", **seen)
 
 
-async def scan(stand: Stand) -> Found:
-    """A piece of the tool's own page is declared a secret: then that page may not leave (VA-53)."""
+async def scan(stand: Stand, parts: Sequence[str]) -> Found:
+    """A piece of the tool's own page is declared a secret: then that page may not leave (VA-53).
+
+    parts: paths that the landing page loads; the shell of a page that scripts make holds no text of its own.
+    """
     guest = stand.guest()
-    bodies = [(await guest.visit(stand.tool.routes.landing)).body for _ in range(2)]
-    own = guest.name.encode()
-    runs = {run for run in _PLAIN.findall(bodies[0]) if run in bodies[1] and own not in run and run.strip() == run}
-    if not runs:
+    path, planted = stand.tool.routes.landing, ""
+    for path in (stand.tool.routes.landing, *parts):
+        bodies = [(await guest.visit(path)).body for _ in range(2)]
+        if planted := _plain_run(bodies, own=guest.name.encode()):
+            break
+    if not planted:
         return not_run("nothing_to_plant")
-    planted = max(sorted(runs), key=len).decode()
     stand.scans[PLANTED] = build([planted], key=stand.new_secret().encode()[:32].ljust(32, b"."))
     other = stand.guest(PLANTED)
-    answer = await other.visit(stand.tool.routes.landing)
+    answer = await other.visit(path)
     seen = {"status": answer.status, "page": answer.page or "the tool", "bytes": len(planted)}
     told = (other.name, "secret_in_answer") in stand.alarms
     return passed(**seen) if answer.page == "secret_in_answer" and told else failed("scan_blind", **seen)
+
+
+def _plain_run(bodies: Sequence[bytes], *, own: bytes) -> str:
+    """The longest piece of plain text that both have and that does not name the origin; empty when there is none."""
+    runs = {run for run in _PLAIN.findall(bodies[0]) if run in bodies[1] and own not in run and run.strip() == run}
+    return max(sorted(runs), key=len, default=b"").decode()
 
 
 async def ended(stand: Stand, engine: HttpDriver) -> Found:

@@ -22,10 +22,10 @@ from connectors.engine.egress_proxy import EgressProxy
 from connectors.gateway.admit import COOKIE
 from connectors.recipes.checks import Page, folded
 
-LOAD_MS: Final = 20_000
+LOAD_MS: Final = 45_000
 IDLE_MS: Final = 6_000
 SETTLE_S: Final = 2.0
-REST_S: Final = 10.0
+REST_S: Final = 15.0
 STILL_S: Final = 1.0
 POLL_S: Final = 0.1
 #: how much of what a person reads at the tool must be there through the gateway; clocks and names of the day differ

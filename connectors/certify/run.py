@@ -117,8 +117,14 @@ async def _all(
     found["logout"] = await tried(checks.logout, stand, engine)
     wires = {urls.parts(wire.url).path: wire.carried and not wire.failed for wire in here.traffic.wires}
     found["sockets"] = await tried(checks.sockets, guest, wires)
-    found["scan"] = await tried(checks.scan, stand)
+    found["scan"] = await tried(checks.scan, stand, _parts(recipe, there))
     found["ended"] = await tried(checks.ended, stand, engine)
+
+
+def _parts(recipe: Recipe, there: Look) -> list[str]:
+    """Paths on the primary host that the pages loaded, scripts and data alike, in the order in which they were asked for."""
+    asked = [urls.parts(sent.url) for sent in there.traffic.sent if sent.method == "GET"]
+    return list(dict.fromkeys(one.path for one in asked if one.netloc.lower() == recipe.hosts.primary and one.path))
 
 
 def _declared(recipe: Recipe, there: Look, traffic: Traffic) -> Found:

@@ -123,6 +123,7 @@ class Gateway:
         began = self.now()
         if not self.sweep.holds_lease:
             return self._page("unavailable")
+        late = request.body_exists and not request.content.is_eof()
         view = await self.live.check(digest)
         if view is None:
             return self.ended()
@@ -133,6 +134,7 @@ class Gateway:
         call = await self._call(request, digest, view)
         if isinstance(call, web.Response):
             return call
+        call.late = late
         try:
             return await self._held(call)
         finally:

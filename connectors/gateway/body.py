@@ -23,13 +23,11 @@ REWRITTEN_TYPES: Final = frozenset(
 HTML_TYPES: Final = frozenset({"text/html", "application/xhtml+xml"})
 _URL: Final = re.compile(r"(?:https?|wss?):\\?/\\?/[^\s\"'<>;,]+", re.IGNORECASE)
 
-#: one address in one dress: (pattern for the scheme, the two slashes, pattern for the colon of a port)
-_DRESSES: Final = (
-    (rb"(?:(https?|wss?):)?", b"//", b":"),
-    (rb"(?:(https?|wss?):)?", rb"\/\/", b":"),
-    (rb"(?:(https?|wss?)%3[Aa])?", b"%2F%2F", b"%3A"),
-    (rb"(?:(https?|wss?)%3[Aa])?", b"%2f%2f", b"%3a"),
-)
+#: one address in one dress, in lower case: the two slashes, the colon after a scheme and before a port
+_DRESSES: Final = ((b"//", b":"), (rb"\/\/", b":"), (b"%2f%2f", b"%3a"))
+_SCHEMES: Final = (b"https", b"http", b"wss", b"ws")
+#: what goes on after a name: it was a longer name, or a port that was not declared
+_LONGER: Final = re.compile(rb"[A-Za-z0-9._-]|(?::|%3[Aa])\d")
 
 
 class Rewriter:
@@ -37,30 +35,45 @@ class Rewriter:
 
     def __init__(self, hosts: Mapping[str, str], *, scheme: str) -> None:
         """hosts: host[:port] → host[:port], lower case."""
-        self._hosts = {source.encode(): target.encode() for source, target in hosts.items()}
         self._scheme = scheme.encode()
-        self._patterns = [self._pattern(*dress) for dress in _DRESSES] if hosts else []
-
-    def _pattern(self, scheme: bytes, slashes: bytes, colon: bytes) -> tuple[re.Pattern[bytes], bytes, bytes]:
-        names = b"|".join(re.escape(host.replace(b":", colon)) for host in sorted(self._hosts, key=len, reverse=True))
-        # The next byte must end the name: no letter, digit, dot or hyphen, and no port that was not declared.
-        end = rb"(?![A-Za-z0-9._-]|(?::|%3[Aa])\d)"
-        return re.compile(scheme + re.escape(slashes) + b"(" + names + b")" + end, re.IGNORECASE), slashes, colon
+        self._needles = {
+            (slashes, colon, source.encode().replace(b":", colon)): target.encode()
+            for source, target in hosts.items()
+            for slashes, colon in _DRESSES
+        }
 
     def apply(self, data: bytes) -> bytes:
         """The data with every declared address replaced."""
-        for pattern, slashes, colon in self._patterns:
-            if slashes in data:
-                data = pattern.sub(lambda m, s=slashes, c=colon: self._one(m, s, c), data)  # type: ignore[misc]
-        return data
+        low = data.lower()
+        found: list[tuple[int, int, bytes]] = []
+        for (slashes, colon, name), target in self._needles.items():
+            needle = slashes + name  # a search in C: most pages name few hosts, and a pattern would try every byte
+            at = low.find(needle)
+            while at >= 0:
+                end = at + len(needle)
+                if _LONGER.match(data, end) is None:
+                    start, scheme = self._scheme_before(low, at, colon)
+                    # `%2F` and `%2f` are both written; the colons follow the slashes
+                    written = colon.upper() if data[at : at + 3] == b"%2F" else colon
+                    head = scheme + written if scheme else b""
+                    kept = data[at : at + len(slashes)]
+                    found.append((start, end, head + kept + target.replace(b":", written)))
+                at = low.find(needle, end)
+        if not found:
+            return data
+        pieces, done = [], 0
+        for start, end, new in sorted(found):
+            pieces += [data[done:start], new]
+            done = end
+        return b"".join([*pieces, data[done:]])
 
-    def _one(self, match: re.Match[bytes], slashes: bytes, colon: bytes) -> bytes:
-        scheme, host = match.group(1), match.group(2).lower()
-        target = self._hosts[host.replace(colon.lower(), b":")].replace(b":", colon)
-        if scheme is None:
-            return slashes + target
-        kept = self._scheme if scheme.lower().startswith(b"http") else self._scheme.replace(b"http", b"ws")
-        return kept + colon + slashes + target
+    def _scheme_before(self, low: bytes, at: int, colon: bytes) -> tuple[int, bytes]:
+        """Where an address begins and the scheme that it gets; nothing for one that begins with its slashes."""
+        for scheme in _SCHEMES:
+            start = at - len(scheme) - len(colon)
+            if start >= 0 and low.startswith(scheme + colon, start):
+                return start, self._scheme if scheme.startswith(b"http") else self._scheme.replace(b"http", b"ws")
+        return at, b""
 
     def text(self, value: str) -> str:
         """The same for a header."""

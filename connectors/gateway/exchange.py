@@ -56,7 +56,7 @@ class Call:
     """One request of one person, and everything that is known about it.
 
     fields: reads a multipart form on its way, where a route of the recipe looks at fields; started: bytes have left to the
-    browser; refused: why the upload was stopped, a code of `pages`.
+    browser; late: its body was still on the way when the session was checked; refused: why the upload was stopped, a code of `pages`.
     """
 
     request: web.Request
@@ -69,6 +69,7 @@ class Call:
     form: bytes | None = None
     fields: Fields | None = None
     started: bool = False
+    late: bool = False
     refused: str = ""
     sent_bytes: int = 0
     rule: str = "allow"

@@ -78,7 +78,7 @@ class Passage:
         call, request = self._call, self._call.request
         if not request.body_exists:
             return
-        late, charset = not request.content.is_eof(), call.recipe.charset
+        charset = call.recipe.charset
         try:
             call.form, text = await exchange.read_form(request, charset)
         except exchange.TooBig:
@@ -88,7 +88,7 @@ class Passage:
         opaque = call.form is None and call.fields is None
         pairs = call.asked.pairs + rules.pairs_of(text, charset)
         call.asked = replace(call.asked, pairs=pairs, opaque_body=opaque)
-        if late and call.form is not None:
+        if call.late and call.form is not None:
             call.view = await self._fresh()
 
     async def _judge_route(self) -> None:

@@ -51,8 +51,13 @@ class Glob:
 
     def folded(self) -> Glob:
         """The same without regard to case: for deny routes, because many tools do not regard it either."""
-        query = (self.query[0].casefold(), self.query[1].casefold()) if self.query else None
-        return Glob(self.method, self.path.casefold(), query)
+        return _folded(self)
+
+
+@lru_cache(maxsize=4096)
+def _folded(glob: Glob) -> Glob:
+    query = (glob.query[0].casefold(), glob.query[1].casefold()) if glob.query else None
+    return Glob(glob.method, glob.path.casefold(), query)
 
 
 def parse(text: str) -> Glob:
@@ -97,6 +102,9 @@ def _split(path: str) -> tuple[str, ...]:
 
 def path_matches(pattern: str, path: str) -> bool:
     """Whether a decoded path falls under the path part of a glob."""
+    folder = pattern.removesuffix("/**")
+    if "*" not in folder:  # most routes: one place, or a folder and what is below it
+        return path == folder or (folder != pattern and path.startswith(f"{folder}/"))
     wanted, given = _split(pattern), tuple(path.split("/")[1:])
     if wanted and wanted[-1] == "**" and _segments_match(wanted[:-1], given):
         return True  # `/x/**` covers `/x`

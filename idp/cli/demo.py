@@ -1,4 +1,4 @@
-"""`demo`: a whole small world on this machine: two companies, a web server, a worker, a reference console.
+"""`demo`: a whole small world on this machine: two companies, web, worker, gateway and engine, two consoles, two tools.
 
 Everything in it is the product itself: the same commands, tables and processes. What is special is that the passwords are
 made up here, kept in `demo.json` beside the data and printed, so that somebody can try them.
@@ -15,9 +15,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import pyotp
@@ -26,12 +28,15 @@ from connectors.demo.coupons import saml as coupon_saml
 from idp.app import create_app, create_database_app
 from idp.cli.database import make_files, make_keys, prepare_database
 from idp.cli.seed import seed
+from idp.cli.seed_tools import seed_tools
 from idp.core import clock, ids, logs
 from idp.core.db import db
 from idp.core.migrate import upgrade
 from idp.core.settings import PROJECT_ROOT, Settings
 
 START_S = 60
+#: the gateway's port, after the demo's
+GATEWAY = 12
 STOP_S = 35
 
 
@@ -41,7 +46,7 @@ STOP_S = 35
     default=8000,
     show_default=True,
     type=click.IntRange(1024, 65000),
-    help="Of the login pages; the consoles get PORT+10 and PORT+11.",
+    help="Of the login pages; consoles, gateway and tools get PORT+10 to PORT+14.",
 )
 @click.option(
     "--data", type=click.Path(file_okay=False, path_type=Path), help="Where everything is kept. [default: var/demo]"
@@ -53,10 +58,10 @@ STOP_S = 35
     help="Also write addresses, logins and clients here.",
 )
 def demo(port: int, data: Path | None, json_file: Path | None) -> None:
-    """Set up and run a demonstration: SQLite, two companies, web, worker and console."""
+    """Set up and run a demonstration: SQLite, two companies, every process, consoles and tools."""
     logs.configure(level="WARNING")
     folder = (data or PROJECT_ROOT / "var" / "demo").resolve()
-    _refuse_busy(port, port + 10, port + 11)
+    _refuse_busy(port, *range(port + 10, port + 15))
     environment = _environment(folder, port)
     world = prepare(folder, port, environment)
     if json_file is not None:
@@ -65,7 +70,7 @@ def demo(port: int, data: Path | None, json_file: Path | None) -> None:
     try:
         _wait_until_up(port, processes)
         _announce(world)
-        _stay(processes)
+        _stay(processes, world, environment)
     finally:
         _stop(processes)
 
@@ -91,6 +96,10 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
         "SEKISHO_DATABASE_URL": f"sqlite:///{folder}/data/sekisho.sqlite",
         "SEKISHO_ROOT_KEY_FILE": str(folder / "keys" / "root.key"),
         "SEKISHO_PEPPER_FILE": str(folder / "keys" / "pepper"),
+        "SEKISHO_GATEWAY_DOMAIN": f"gw.localhost:{port + GATEWAY}",
+        "SEKISHO_GATEWAY_PORT": str(port + GATEWAY),
+        # in a container everybody is root, and the only tools here are our own two (VA-45)
+        "SEKISHO_ENGINE_ROOT": "development" if os.geteuid() == 0 else "refused",
     }
 
 
@@ -121,6 +130,7 @@ def prepare(folder: Path, port: int, environment: dict[str, str]) -> dict[str, A
             product.extensions["sekisho"], console=f"http://localhost:{port + 10}", coupons=coupons,
             coupons_metadata=coupon_saml.metadata(coupons, key), now=now,
         )  # fmt: skip
+        world["tools"] = seed_tools(product.extensions["sekisho"], port=port, now=now)
     world["console"]["session_secret"] = ids.new_secret()
     _write_private(file, world)
     return world
@@ -155,6 +165,16 @@ def _start(
             "COUPONS_URL": world["coupons"]["url"], "COUPONS_IDP": world["issuer"], "COUPONS_FOLDER": str(folder / "coupons"),
         }  # fmt: skip
         commands["coupons"] = (["-m", "connectors.demo.coupons"], for_coupons)
+    if "tools" in world:
+        commands["gateway"] = (["-m", "idp.cli", "gateway"], environment)
+        commands["engine"] = (["-m", "idp.cli", "engine"], environment)
+    for tool in world.get("tools", []):
+        (folder / "tools").mkdir(exist_ok=True)
+        for_tool = {
+            "TOOL_PASSWORD": tool["first_password"], "TOOL_STATE": str(folder / "tools" / f"{tool['slug']}.password"),
+        }  # fmt: skip
+        listen = ["--port", str(urlsplit(tool["url"]).port)]
+        commands[tool["slug"]] = (["-m", "connectors.demo.tools", tool["slug"], *listen], for_tool)
     (folder / "logs").mkdir(exist_ok=True)
     started = {}
     for name, (arguments, extra) in commands.items():
@@ -169,8 +189,10 @@ def _start(
 
 def _wait_until_up(port: int, processes: dict[str, subprocess.Popen[bytes]]) -> None:
     deadline = time.monotonic() + START_S
-    for wanted in (port, port + 10, *([port + 11] if "coupons" in processes else [])):
-        while not _answers(wanted):
+    consoles = [port + 10, *([port + 11] if "coupons" in processes else [])]
+    others = list(range(port + GATEWAY, port + 15)) if "gateway" in processes else []
+    for wanted in (port, *consoles, *others):
+        while not (_listens(wanted) if wanted in others else _answers(wanted)):
             for name, process in processes.items():
                 if process.poll() is not None:
                     raise click.ClickException(
@@ -181,6 +203,41 @@ def _wait_until_up(port: int, processes: dict[str, subprocess.Popen[bytes]]) -> 
                     f"nothing answered on port {wanted} within {START_S} s; see the logs in the data folder"
                 )
             time.sleep(0.1)
+
+
+def _certify(world: dict[str, Any], environment: dict[str, str]) -> Iterator[str]:
+    """Certify the tools' accounts where that is still due, then let the engine change the passwords that it can.
+
+    As somebody at head office would: with the commands, a browser, and the tools as they run. Gives a line for each tool; without
+    a browser nothing is certified, and the portal says so.
+    """
+    for tool in world.get("tools", []):
+        (account,) = json.loads(_sekisho("tool", "show", tool["slug"], "--json", environment=environment).stdout)
+        if account["certification"] != "valid":
+            done = _sekisho("tool", "certify", tool["account"], environment=environment)
+            if done.returncode:
+                yield f"  {tool['name']}: まだ開けません / cannot be opened yet: {_last_line(done)}"
+                continue
+            if account["machine_can_change"]:  # then nobody who deposited it knows it any more
+                _sekisho("tool", "rotate", tool["account"], "--trigger", "import", environment=environment)
+        yield f"  {tool['name']}: ポータルから開けます / opens from the portal"
+
+
+def _sekisho(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "idp.cli", *arguments], cwd=PROJECT_ROOT, env={**os.environ, **environment}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return lines[-1] if lines else f"status {done.returncode}"
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _answers(port: int) -> bool:
@@ -224,8 +281,8 @@ class _Asked(Exception):
     """Somebody asked us to stop."""
 
 
-def _stay(processes: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Wait for Ctrl-C, SIGTERM, or the end of one of the processes."""
+def _stay(processes: dict[str, subprocess.Popen[bytes]], world: dict[str, Any], environment: dict[str, str]) -> None:
+    """Make the tools ready, then wait for Ctrl-C, SIGTERM, or the end of one of the processes."""
 
     def asked(_number: int, _frame: FrameType | None) -> None:
         raise _Asked
@@ -233,6 +290,8 @@ def _stay(processes: dict[str, subprocess.Popen[bytes]]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, asked)
     try:
+        for line in _certify(world, environment):
+            click.echo(line)
         while True:
             for name, process in processes.items():
                 if process.poll() is not None:

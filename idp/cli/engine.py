@@ -54,7 +54,7 @@ def refusals(settings: Settings, env: Mapping[str, str], *, uid: int) -> list[st
         found.append("DEBUG=pw:* prints every value typed into a page; unset it (VA-45).")
     if env.get("PWDEBUG"):
         found.append("PWDEBUG opens an inspector on every page; unset it (VA-45).")
-    if uid == 0 and settings.engine_root != "container":
+    if uid == 0 and settings.engine_root == "refused":
         found.append(
             "The engine runs as root: start it under an OS user of its own. Inside a container SEKISHO_ENGINE_ROOT=container"
             " allows it, and then it starts no browser (docs/operations/engine.md)."
@@ -125,7 +125,8 @@ async def _stop_when(stop: asyncio.Event, made: Engine) -> None:
 async def browser_of(settings: Settings) -> AsyncIterator[Browser | None]:
     """A running Chromium for recipes with `driver: browser`; None where there is none, and such recipes then need a person.
 
-    Never as root: Chromium has no sandbox there, and a hostile page of one tool would have the whole process's user.
+    Not as root: Chromium has no sandbox there, and a hostile page of one tool would have the whole process's user. The
+    demonstration may, since its tools are its own.
     """
     if settings.engine_root == "container" and os.geteuid() == 0:
         log.warning("running as root: no browser is started, recipes with `driver: browser` are refused")
@@ -143,5 +144,5 @@ async def browser_of(settings: Settings) -> AsyncIterator[Browser | None]:
         log.warning("no browser: recipes with `driver: browser` are refused", extra={"why": str(error)})
         yield None
         return
-    async with chromium() as browser:
+    async with chromium(sandbox=os.geteuid() != 0) as browser:
         yield browser

@@ -84,8 +84,9 @@ class Settings(BaseSettings):
     engine_slots: int = Field(default=4, ge=1, le=32)
     #: credentials that one engine may open in a minute; above it opens no more until somebody has looked (VA-32)
     opens_per_minute: int = Field(default=60, ge=4, le=10_000)
-    #: `container`: the engine may run as root inside a container, and then starts no browser (docs/operations/engine.md)
-    engine_root: Literal["refused", "container"] = "refused"
+    #: `container`: the engine may run as root inside a container, and then starts no browser (docs/operations/engine.md);
+    #: `development`: as root with a browser that has no sandbox, where every tool is on this machine
+    engine_root: Literal["refused", "container", "development"] = "refused"
     database_pool: int = Field(default=10, ge=2, le=200)
 
     #: the name of the audit log in its checkpoints; by default the issuer's host and `/log`. It never changes afterwards
@@ -225,7 +226,7 @@ class Settings(BaseSettings):
                 reasons.append(f"SEKISHO_ANCHORS: {place} is no absolute folder, https URL or mailto: address (AU-05).")
             if place.startswith("mailto:") and not (self.smtp_host and self.smtp_from):
                 reasons.append("SEKISHO_ANCHORS names an e-mail address; set SEKISHO_SMTP_HOST and SEKISHO_SMTP_FROM.")
-        reasons += [*self._siem_refusals(), *self._gateway_refusals()]
+        reasons += [*self._siem_refusals(), *self._gateway_refusals(), *self._engine_refusals()]
         if os.environ.get("DEBUG", "").startswith("pw:"):
             reasons.append("DEBUG=pw:* prints what a browser types; unset it (VA-45).")
         return reasons
@@ -244,6 +245,14 @@ class Settings(BaseSettings):
             ]
         if parts.scheme == "http" and not self.issuer_is_loopback:
             return ["SEKISHO_SIEM_URL is http; the log would cross the network in clear. Use https or syslog+tls."]
+        return []
+
+    def _engine_refusals(self) -> list[str]:
+        """A browser without its sandbox gives a hostile page everything that its user has (VA-45)."""
+        if self.engine_root == "development" and not (self.environment == "development" and self.issuer_is_loopback):
+            return [
+                "SEKISHO_ENGINE_ROOT=development is for development on loopback; run the engine as its own OS user."
+            ]
         return []
 
     def _gateway_refusals(self) -> list[str]:

@@ -7,6 +7,7 @@ the design asks for (some minutes); the seeds are fixed, and `SEKISHO_FAULT_SEED
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import os
@@ -87,6 +88,7 @@ async def one_run(on: Room, who: Person, dice: random.Random, habit: str) -> str
                     await on.open(who)
             with contextlib.suppress(Died):
                 await on.engine.drain(rounds=6)
+            await asyncio.gather(*on.engine._running, return_exceptions=True)
             row = await on.rotation(calm.id)
             have = await on.engine.means.call(lambda: passwords(on.app, on.vault, on.account_id))
             assert not site.locked, (row.evidence, site.paths())

@@ -28,6 +28,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "run.py"
+TOOL_LOCKS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/interop/tools").glob("*.lock"))
 LOCKS = ["requirements.lock", "requirements-dev.lock", "docker/requirements-build.lock"]
 PINNED = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[^]]*\])?==(\S+)", re.MULTILINE)
 
@@ -495,7 +496,7 @@ def test_ci_allows_no_skip(checks: Callable[..., tuple[int, list[str]]]) -> None
 # --- the locks -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, *TOOL_LOCKS])
 def test_every_locked_package_has_an_exact_version_and_hashes(lock: str) -> None:
     lines = [line for line in (ROOT / lock).read_text().splitlines() if line and not line.lstrip().startswith("#")]
     entries = "\n".join(lines).replace("\\\n", " ").splitlines()
@@ -505,7 +506,7 @@ def test_every_locked_package_has_an_exact_version_and_hashes(lock: str) -> None
     assert entries
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, *TOOL_LOCKS])
 def test_a_lock_names_no_host_and_no_folder(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert "://" not in text

@@ -34,6 +34,8 @@ class Account:
 
     names: dict[str, str]
     password: str
+    #: called with a new password, so that a restart does not bring the old one back
+    keep: Callable[[str], None] | None = None
     failures: int = 0
     locked_until: float = 0.0
     sessions: dict[str, Session] = field(default_factory=dict)
@@ -81,6 +83,8 @@ class Desk:
                 return "現在のパスワードが違います"
             if new != again or len(new) < MIN_PASSWORD or len(new) > 32 or not new.isascii():
                 return "新しいパスワードは8〜32文字の半角で、2回同じものを入れてください"
+            if account.keep is not None:
+                account.keep(new)
             account.password = new
             account.sessions = {name: one for name, one in account.sessions.items() if one is keep}
         return ""

@@ -276,9 +276,7 @@ def _verified(root: Element, envelope: Envelope, provider: Provider) -> tuple[El
         if not any(x509.verifies(der, algorithm, signature, octets) for der in provider.signing_certs):
             raise Refused("bad_signature")
         return root, True
-    if not inside:
-        return root, False
-    return verify_enveloped(root, provider.signing_certs), True
+    return (verify_enveloped(root, provider.signing_certs), True) if inside else (root, False)
 
 
 def verify_enveloped(root: Element, certificates: Sequence[str]) -> Element:

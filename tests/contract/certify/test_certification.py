@@ -64,7 +64,7 @@ def outcomes(result: Certification) -> dict[str, str]:
 
 
 @needs_chromium
-@in_loop_for(120)
+@in_loop_for(240)
 async def test_tools_6_and_9_are_certified() -> None:
     """A token that is only a CSRF token, and policies that hold: nothing stands in the way."""
     async with (
@@ -89,7 +89,7 @@ async def test_tools_6_and_9_are_certified() -> None:
 
 
 @needs_chromium
-@in_loop_for(120)
+@in_loop_for(240)
 async def test_tools_5_and_13_are_refused() -> None:
     """Tokens that are logins, whether beside a cookie or alone; pages that look at their own name, or are bound by a digest."""
     alone, beside = SinglePage(dict(ACCOUNT)), SinglePage(dict(ACCOUNT), also_cookie=True)
@@ -115,7 +115,7 @@ async def test_tools_5_and_13_are_refused() -> None:
 
 
 @needs_chromium
-@in_loop_for(120)
+@in_loop_for(240)
 async def test_what_a_recipe_forgets_is_found() -> None:
     """A page that shows the password, a cookie that is the login, a host, a socket, a wrong password, a logout that ends nothing."""
     tool, calling, refusing = Site(dict(ACCOUNT)), Calling(dict(ACCOUNT)), Site(dict(ACCOUNT))

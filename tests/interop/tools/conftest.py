@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from ctypes.util import find_library
 
 import pytest
 
@@ -18,6 +19,8 @@ Peers = dict[str, Peer]
 @pytest.fixture(scope="session")
 def peers() -> Iterator[Peers]:
     """By slug; and JupyterLab once more, as it starts by itself, with a login token."""
+    if find_library("magic") is None:
+        missing("no libmagic found, without which Calibre-Web takes no upload (Debian: libmagic1)")
     with ExitStack() as stack:
         try:
             made: Peers = {"jupyterlab": Jupyter(), "token": Jupyter(with_token=True), "calibreweb": CalibreWeb(), "roundup": Roundup()}  # fmt: skip

@@ -25,7 +25,7 @@ from vault.secret import Secret
 @pytest.mark.skipif(
     not shutil.which("chromium") and not os.environ.get("SEKISHO_REQUIRE_ALL"), reason="no chromium here"
 )
-@in_loop_for(120)
+@in_loop_for(240)
 async def test_VA_41_three_applications_and_one_that_is_refused(peers: Peers) -> None:
     async with contextlib.AsyncExitStack() as stack:
         browser = await stack.enter_async_context(chromium(sandbox=os.geteuid() != 0))

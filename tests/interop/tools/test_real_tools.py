@@ -50,7 +50,7 @@ async def proven(tool: Behind) -> None:
     assert tool.result.unguarded == ()
 
 
-@in_loop_for(60)
+@in_loop_for(240)
 async def test_VA_41_VA_50_roundup(peers: Peers) -> None:
     """One-time form tokens, multipart uploads, absolute redirects, a login form on every page."""
     async with behind(peers["roundup"]) as tool:
@@ -87,7 +87,7 @@ async def test_VA_41_VA_50_roundup(peers: Peers) -> None:
         await tool.assert_nothing_spilt()
 
 
-@in_loop_for(60)
+@in_loop_for(240)
 async def test_VA_41_VA_50_calibre_web(peers: Peers) -> None:
     """Session cookies that change with every answer, a CSRF field, an upload that makes a book, downloads in parts."""
     book = io.BytesIO()
@@ -159,7 +159,7 @@ async def two(device: Device, socket: aiohttp.ClientWebSocketResponse) -> None:
     assert await runs(device, socket) == "2"
 
 
-@in_loop_for(90)
+@in_loop_for(240)
 async def test_VA_41_VA_50_jupyterlab(peers: Peers) -> None:
     """A mirrored `_xsrf`, JSON uploads above the size that is rewritten, kernels and terminals over WebSockets, big scripts."""
     async with behind(peers["jupyterlab"]) as tool:
@@ -210,7 +210,7 @@ async def test_VA_41_VA_50_jupyterlab(peers: Peers) -> None:
         await tool.assert_nothing_spilt()
 
 
-@in_loop_for(60)
+@in_loop_for(240)
 async def test_VA_53_a_jupyterlab_that_hands_its_token_out_is_stopped(peers: Peers) -> None:
     """Started without a password, JupyterLab writes its login token into its page: the scan finds it where no recipe says so."""
     async with behind(peers["token"]) as tool:
