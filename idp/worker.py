@@ -335,7 +335,7 @@ class Worker:
                 throttle.sweep(session, now=now)
                 live.sweep_requests(session, now=now)
                 seen.sweep(session, now=now)
-                processes.forget_old(session, now=now)
+                processes.forget_old(session, keep=timedelta(days=settings.keep_login_days), now=now)
             due.run(give_up_after=settings.give_up_after, now=now)
             with transaction(reserved=True) as session:
                 stream.put(session, settings=settings, now=now)

@@ -84,7 +84,7 @@ DELIVER = {
     "SELECT app_session": "K8", "SELECT relying_party": "K8", "SELECT service_provider": "K8", "SELECT saml_subject": "K8", "SELECT account": "K8", "token minted": "K8",
     "answered": "K10", "SELECT evidence": "K10", "INSERT evidence": "K10", "INSERT audit_event": "K10", "SELECT cut": "K10", "SELECT revocation": "K10", "UPDATE revocation": "K10",
     **dict.fromkeys(SEAL, "K13"),
-    "SELECT refusal_count": "K11", "DELETE throttle": "K11", "DELETE pending_request": "K11", "DELETE seen_message": "K11", "DELETE gateway_process": "K11", "SELECT assignment": "K11",
+    "SELECT refusal_count": "K11", "DELETE throttle": "K11", "DELETE pending_request": "K11", "DELETE seen_message": "K11", "DELETE gateway_process": "K11", "DELETE gateway_access": "K11", "SELECT assignment": "K11",
     "SELECT audit_reader": "K11", "INSERT audit_reader": "K11", "UPDATE audit_reader": "K11", "SELECT login_session": "K11",
 }  # fmt: skip
 

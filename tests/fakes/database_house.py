@@ -25,8 +25,8 @@ from idp.domain.applications.models import Application
 from idp.domain.directory import people
 from idp.domain.directory.people import Place
 from idp.domain.directory.roles import Role
-from idp.domain.gateway import gateway_sessions, jars, tool_sessions
-from idp.domain.gateway.gateway_sessions import Waiting
+from idp.domain.gateway import admissions, gateway_sessions, jars, tool_sessions
+from idp.domain.gateway.admissions import Waiting
 from idp.domain.gateway.models import (
     AdmissionTicket,
     GatewayAccess,
@@ -225,7 +225,7 @@ class DatabaseHouse:
         with self.writing() as session:
             app = uuid.uuid4()
             waiting = Waiting(self.sessions[name], app, app, host)
-            return gateway_sessions.issue_ticket(session, waiting, challenge=challenge, now=clock.now())
+            return admissions.issue_ticket(session, waiting, challenge=challenge, now=clock.now())
 
     def cut(self, name: str, *, ring: bool = True) -> None:
         self.muted = not ring

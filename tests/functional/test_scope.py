@@ -81,7 +81,8 @@ def inside_a_tool(world: World, victim: Person) -> dict[str, object]:
         session.add(row)
         session.flush()
         gateway_session = made.sit_down(session, person, row.id)
-    return {"gateway_session_id": gateway_session, "recipe_id": world.rows(select(RecipeText.id))[0][0]}
+    recipe_id = world.rows(select(RecipeText.id))[0][0]
+    return {"gateway_session_id": gateway_session, "recipe_id": recipe_id, "tool_account_id": made.account.id}
 
 
 def object_rules(world: World) -> list[Rule]:

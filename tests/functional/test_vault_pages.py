@@ -260,6 +260,7 @@ def test_VA_31_no_page_shows_a_value(box: Toolbox) -> None:
     box.open(account)
     recipe = box.world.rows(select(RecipeText.id))[0][0]
     ids = {
+        "tool_account_id": str(account),
         "account_id": str(account),
         "slug": "shifts",
         "recipe_id": str(recipe),

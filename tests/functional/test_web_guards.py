@@ -35,7 +35,7 @@ UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 FILLED = {
     "<company>": "AOBA", "<code>": "S1", "<uuid:account_id>": "0197c5a0-0000-7000-8000-000000000000", "<number>": "R-2026-0101-AAAAAA",
     "<uuid:event_id>": "0197c5a0-0000-7000-8000-000000000000", "<uuid:recipe_id>": "0197c5a0-0000-7000-8000-000000000000",
-    "<uuid:gateway_session_id>": "0197c5a0-0000-7000-8000-000000000000", "<int:position>": "0", "<slug>": "points", "<path:filename>": "css/base.css",
+    "<uuid:gateway_session_id>": "0197c5a0-0000-7000-8000-000000000000", "<uuid:tool_account_id>": "0197c5a0-0000-7000-8000-000000000000", "<int:position>": "0", "<slug>": "points", "<path:filename>": "css/base.css",
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from idp.domain.directory import people
 from idp.domain.directory.models import Account, Assignment
 from idp.domain.directory.people import Place
 from idp.domain.directory.roles import Power, Role
-from idp.domain.gateway import gateway_sessions
+from idp.domain.gateway import admissions, gateway_sessions
 from idp.domain.gateway.models import GatewaySession
 from idp.domain.sessions import live
 from idp.domain.sessions.live import Opening
@@ -133,7 +133,7 @@ class Arena:
     def enters(self, ticket: str, host: str) -> str:
         """The cookie that the gateway gives for a ticket, or an empty text."""
         with self.app.app_context(), transaction() as session:
-            found = gateway_sessions.enter(session, ticket, host=host, challenge=CHALLENGE, now=clock.now())
+            found = admissions.enter(session, ticket, host=host, challenge=CHALLENGE, now=clock.now())
             return found.cookie if found else ""
 
     def is_inside(self, cookie: str) -> bool:

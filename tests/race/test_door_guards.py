@@ -12,7 +12,7 @@ from sqlalchemy import update
 from connectors.cookies import Jar
 from idp.core import clock
 from idp.core.db import transaction
-from idp.domain.gateway import gateway_sessions, jars, processes
+from idp.domain.gateway import admissions, jars, processes
 from idp.domain.gateway.models import GatewayProcess, GatewaySession, ToolSession
 from idp.domain.tools.models import ToolAccount
 from idp.edges.tools.ports import Jars
@@ -38,13 +38,13 @@ def test_VA_51_a_ticket_is_nothing_without_its_session(arena: Arena) -> None:
     assert arena.enters(ticket, host) == ""
 
 
-@pytest.mark.guards("idp.domain.gateway.gateway_sessions.enter")
+@pytest.mark.guards("idp.domain.gateway.admissions.enter")
 def test_VA_51_a_ticket_lives_a_minute_and_is_used_once(arena: Arena) -> None:
     ticket, host = waiting(arena)
     with arena.app.app_context(), transaction() as session:
-        late = clock.now() + gateway_sessions.TICKET_LIFE
-        assert gateway_sessions.enter(session, ticket, host=host, challenge=CHALLENGE, now=late) is None
-        assert gateway_sessions.enter(session, ticket, host=host, challenge=b"x" * 32, now=clock.now()) is None
+        late = clock.now() + admissions.TICKET_LIFE
+        assert admissions.enter(session, ticket, host=host, challenge=CHALLENGE, now=late) is None
+        assert admissions.enter(session, ticket, host=host, challenge=b"x" * 32, now=clock.now()) is None
     cookie = arena.enters(ticket, host)
     assert arena.is_inside(cookie)
     assert arena.enters(ticket, host) == ""

@@ -96,6 +96,8 @@ def passed(session: Session, revocation_id: uuid.UUID, application_id: uuid.UUID
     return Passed(session.scalar(late) or 0, [(row.at, row.method, row.route) for row in under_way])
 
 
-def forget_old(session: Session, *, now: datetime) -> int:
-    """Rows of processes that are long gone say nothing any more. Returns how many were forgotten."""
-    return change(session, delete(GatewayProcess).where(GatewayProcess.lease_until < now - timedelta(days=1)))
+def forget_old(session: Session, *, keep: timedelta, now: datetime, limit: int = 5000) -> int:
+    """Rows of processes that are long gone, and requests older than `keep` (AU-09). Returns how many were forgotten."""
+    gone = change(session, delete(GatewayProcess).where(GatewayProcess.lease_until < now - timedelta(days=1)))
+    old = select(GatewayAccess.id).where(GatewayAccess.at < now - keep).order_by(GatewayAccess.at).limit(limit)
+    return gone + change(session, delete(GatewayAccess).where(GatewayAccess.id.in_(old)))

@@ -26,7 +26,7 @@ from idp.domain.applications.models import Application, Entitlement
 from idp.domain.credentials.standing import standing
 from idp.domain.directory.models import Account, Company
 from idp.domain.directory.scope import account_alive
-from idp.domain.gateway import gateway_sessions, tool_sessions
+from idp.domain.gateway import admissions, gateway_sessions, tool_sessions
 from idp.domain.gateway.gateway_sessions import Opened, Wish
 from idp.domain.gateway.tickets import Person
 from idp.domain.sessions import live
@@ -203,7 +203,7 @@ def _refused(session: Session, row: _Row, refusal: Refused, *, now: datetime) ->
 
 def admit(session: Session, login: LiveLogin, host: str, *, challenge: bytes, now: datetime) -> str | Refused:
     """A ticket for one origin of a gateway session of exactly this login, decided anew."""
-    waiting = gateway_sessions.find_waiting(session, host, login_session_id=login.id, account_id=login.account_id)
+    waiting = admissions.find_waiting(session, host, login_session_id=login.id, account_id=login.account_id)
     row = _load(session, _BY_ID, waiting.application_id, now=now) if waiting is not None else None
     if waiting is None or row is None:
         return Refused("unknown", not_found=True)
@@ -214,4 +214,4 @@ def admit(session: Session, login: LiveLogin, host: str, *, challenge: bytes, no
         return _refused(session, row, decided, now=now)
     if not gateway_sessions.claim_gate(session, waiting.id, now=now):
         return Refused("unknown", not_found=True)
-    return gateway_sessions.issue_ticket(session, waiting, challenge=challenge, now=now)
+    return admissions.issue_ticket(session, waiting, challenge=challenge, now=now)

@@ -23,7 +23,7 @@ from idp.core import clock, ids
 from idp.core.db import add_all, claim, transaction
 from idp.core.errors import Unavailable
 from idp.core.settings import Settings
-from idp.domain.gateway import gateway_sessions, jars, processes, tool_sessions
+from idp.domain.gateway import admissions, gateway_sessions, jars, processes, tool_sessions
 from idp.domain.gateway.jars import Place
 from idp.domain.gateway.models import GatewayAccess, GatewaySession, ToolSession
 from idp.domain.tools import health, recipes
@@ -197,7 +197,7 @@ class Door:
         """See `connectors.ports.Door`."""
 
         def enter(session: Any) -> Admission | None:
-            found = gateway_sessions.enter(session, ticket, host=host, challenge=challenge, now=clock.now())
+            found = admissions.enter(session, ticket, host=host, challenge=challenge, now=clock.now())
             if found is None:
                 return None
             landing = read_recipe(session, self._settings, found.recipe_id, found.tool_account_id).routes.landing

@@ -45,20 +45,20 @@ def listing(looking: Looking) -> Answer:
     return render_template("web/vault.html", entries=entries, roles=role_names())
 
 
-@bp.get("/hq/vault/<uuid:account_id>")
+@bp.get("/hq/vault/<uuid:tool_account_id>")
 @require(Power.MANAGE_APPLICATIONS)
-def entry(looking: Looking, account_id: uuid.UUID) -> Answer:
+def entry(looking: Looking, tool_account_id: uuid.UUID) -> Answer:
     """V02: one account, its history without values. Looking at who opened it is itself an event (AU-12)."""
-    return _page(looking, account_id, ReasonForm())
+    return _page(looking, tool_account_id, ReasonForm())
 
 
-def _page(looking: Looking, account_id: uuid.UUID, form: ReasonForm, status: int = 200) -> Answer:
+def _page(looking: Looking, tool_account_id: uuid.UUID, form: ReasonForm, status: int = 200) -> Answer:
     with reading() as session:
-        found = _entry(session, looking, account_id)
+        found = _entry(session, looking, tool_account_id)
     with transaction() as session:
         record(
             session, Tag.LOG_VIEWED, actor=looking.viewer.actor, now=browser.now(), company_id=found.standing.account.company_id,
-            application_id=found.application.id, tool_account_id=account_id,
+            application_id=found.application.id, tool_account_id=tool_account_id,
         )  # fmt: skip
     with reading() as session:
         happened = overview.history(session, found)
@@ -70,22 +70,22 @@ def _page(looking: Looking, account_id: uuid.UUID, form: ReasonForm, status: int
     return page, status
 
 
-def _entry(session: Session, looking: Looking, account_id: uuid.UUID) -> Entry:
-    account = registry.get_account(session, account_id, looking.viewer)
+def _entry(session: Session, looking: Looking, tool_account_id: uuid.UUID) -> Entry:
+    account = registry.get_account(session, tool_account_id, looking.viewer)
     return overview.entries(session, looking.viewer, ground(), now=browser.now(), tool_account_id=account.id)[0]
 
 
 # --- deposits ------------------------------------------------------------------------------------------------------
 
 
-@bp.route("/hq/vault/<uuid:account_id>/deposit", methods=["GET", "POST"])
+@bp.route("/hq/vault/<uuid:tool_account_id>/deposit", methods=["GET", "POST"])
 @require(Power.MANAGE_APPLICATIONS)
-def deposit(looking: Looking, account_id: uuid.UUID) -> Answer:
+def deposit(looking: Looking, tool_account_id: uuid.UUID) -> Answer:
     """V03: the fields of one account, each typed once."""
     if not browser.fresh(looking):
-        return redirect(f"/login/step-up?next=/hq/vault/{account_id}/deposit", 303)
+        return redirect(f"/login/step-up?next=/hq/vault/{tool_account_id}/deposit", 303)
     with reading() as session:
-        found = _entry(session, looking, account_id)
+        found = _entry(session, looking, tool_account_id)
     account, recipe = found.standing.account, found.standing.recipe
     names = service.typed_fields(recipe, account)
     form = deposit_form(recipe, names)
@@ -97,7 +97,7 @@ def deposit(looking: Looking, account_id: uuid.UUID) -> Answer:
             )
             _after(looking, [done], rotate=bool(form.rotate.data))
             folded = "".join(f"&folded={name}" for name in done.folded)
-            return redirect(f"/hq/vault/{account_id}?deposited={done.version}{folded}", 303)
+            return redirect(f"/hq/vault/{tool_account_id}?deposited={done.version}{folded}", 303)
         except BadFields as error:
             for problem in error.problems:
                 form.refuse(Invalid(problem.public, field=f"field_{problem.field}", values=problem.values))
@@ -166,72 +166,72 @@ def import_sheet(looking: Looking, slug: str) -> Answer:
 # --- acts on one account -------------------------------------------------------------------------------------------
 
 
-@bp.post("/hq/vault/<uuid:account_id>/rotate")
+@bp.post("/hq/vault/<uuid:tool_account_id>/rotate")
 @require(Power.MANAGE_APPLICATIONS)
-def rotate(looking: Looking, account_id: uuid.UUID) -> Answer:
+def rotate(looking: Looking, tool_account_id: uuid.UUID) -> Answer:
     """F17: the engine makes a new password at the tool, one that nobody knows."""
     if not browser.fresh(looking):
-        return redirect(f"/login/step-up?next=/hq/vault/{account_id}", 303)
+        return redirect(f"/login/step-up?next=/hq/vault/{tool_account_id}", 303)
     with transaction() as session:
-        account = registry.get_account(session, account_id, looking.viewer)
+        account = registry.get_account(session, tool_account_id, looking.viewer)
         if not _machine_can(session, account):
             raise Conflict(
                 "このツールのパスワードは、機械では変えられません。ツールで変えてから、預け直してください。",
                 "no change form",
             )
         rotations.plan(session, account.id, trigger="owner", actor=looking.viewer.actor, now=browser.now())
-    return redirect(f"/hq/vault/{account_id}", 303)
+    return redirect(f"/hq/vault/{tool_account_id}", 303)
 
 
-@bp.post("/hq/vault/<uuid:account_id>/resolve")
+@bp.post("/hq/vault/<uuid:tool_account_id>/resolve")
 @require(Power.MANAGE_APPLICATIONS)
-def resolve(looking: Looking, account_id: uuid.UUID) -> Answer:
+def resolve(looking: Looking, tool_account_id: uuid.UUID) -> Answer:
     """A person looked at what a machine could not go on with; after step-up, with a reason."""
     if not browser.fresh(looking):
-        return redirect(f"/login/step-up?next=/hq/vault/{account_id}", 303)
+        return redirect(f"/login/step-up?next=/hq/vault/{tool_account_id}", 303)
     form, now, actor = ReasonForm(), browser.now(), looking.viewer.actor
     if form.validate_on_submit():
         try:
             with transaction() as session:
-                account = registry.get_account(session, account_id, looking.viewer)
+                account = registry.get_account(session, tool_account_id, looking.viewer)
                 credential = service.credential_of(session, account.id)
                 if credential is not None and credential.locked_reason is not None:
                     service.unlock(session, credential.id, note=form.note.data, actor=actor, now=now)
                 if account.state == "degraded":
                     health.resolve(session, account.id, note=form.note.data, actor=actor, now=now)
                 tool_sessions.resolved(session, account.id, now=now)
-            return redirect(f"/hq/vault/{account_id}", 303)
+            return redirect(f"/hq/vault/{tool_account_id}", 303)
         except (Invalid, Conflict) as error:
             form.refuse(error)
-    return _page(looking, account_id, form, 422)
+    return _page(looking, tool_account_id, form, 422)
 
 
-@bp.post("/hq/vault/<uuid:account_id>/decide")
+@bp.post("/hq/vault/<uuid:tool_account_id>/decide")
 @require(Power.MANAGE_APPLICATIONS)
-def decide(looking: Looking, account_id: uuid.UUID) -> Answer:
+def decide(looking: Looking, tool_account_id: uuid.UUID) -> Answer:
     """A change of password that ended in doubt: the person has tried and says which of the two holds."""
     if not browser.fresh(looking):
-        return redirect(f"/login/step-up?next=/hq/vault/{account_id}", 303)
+        return redirect(f"/login/step-up?next=/hq/vault/{tool_account_id}", 303)
     with transaction() as session:
-        account = registry.get_account(session, account_id, looking.viewer)
+        account = registry.get_account(session, tool_account_id, looking.viewer)
         waiting = rotations.open_of(session, account.id)
         if waiting is None:
-            raise Conflict("この変更は、もう決まっています。開き直してください。", f"tool account {account_id}")
+            raise Conflict("この変更は、もう決まっています。開き直してください。", f"tool account {tool_account_id}")
         rotations.decide(
             session, waiting.id, holds=request.form.get("holds", ""), actor=looking.viewer.actor, now=browser.now()
         )
-    return redirect(f"/hq/vault/{account_id}", 303)
+    return redirect(f"/hq/vault/{tool_account_id}", 303)
 
 
-@bp.post("/hq/vault/<uuid:account_id>/end")
+@bp.post("/hq/vault/<uuid:tool_account_id>/end")
 @require(Power.MANAGE_APPLICATIONS)
-def end(looking: Looking, account_id: uuid.UUID) -> Answer:
+def end(looking: Looking, tool_account_id: uuid.UUID) -> Answer:
     """Take an account out of use: whoever is inside with it goes out, and our login at the tool is ended."""
     if not browser.fresh(looking):
-        return redirect(f"/login/step-up?next=/hq/vault/{account_id}", 303)
+        return redirect(f"/login/step-up?next=/hq/vault/{tool_account_id}", 303)
     now = browser.now()
     with transaction(reserved=True) as session:
-        account = registry.get_account(session, account_id, looking.viewer)
+        account = registry.get_account(session, tool_account_id, looking.viewer)
         slug = overview.entries(session, looking.viewer, ground(), now=now, tool_account_id=account.id)[
             0
         ].application.slug

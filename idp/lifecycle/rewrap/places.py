@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, LargeBinary, Update, and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, LargeBinary, Update, bindparam, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from idp.core.db import Base, run
@@ -53,7 +53,7 @@ class Place:
     column: Any
     id_at: int
     read: Read
-    #: an indexed copy of the wrapping key's id, which may lag behind the bytes and decides nothing
+    #: a copy of the wrapping key's id beside the bytes; it is kept in step and decides nothing
     key_column: Any = None
 
     def under(self, keys: Collection[uuid.UUID]) -> ColumnElement[bool]:
@@ -61,20 +61,18 @@ class Place:
         said = func.substr(self.column, self.id_at, ID_BYTES, type_=LargeBinary)
         return said.in_([bindparam(None, key.bytes, LargeBinary) for key in sorted(keys)])
 
-    def quickly(self, keys: Collection[uuid.UUID]) -> ColumnElement[bool]:
-        """The same, by an index where there is one: to find work, not to know that none is left."""
-        return self.key_column.in_(sorted(keys)) if self.key_column is not None else self.under(keys)
-
     def count(self, session: Session, keys: Collection[uuid.UUID]) -> int:
         """The gauge: how many are still under these keys."""
         return session.scalar(select(func.count()).select_from(self.table).where(self.under(keys))) or 0
 
     def batch(
-        self, session: Session, keys: Collection[uuid.UUID], *, after: uuid.UUID | None, limit: int, surely: bool
+        self, session: Session, keys: Collection[uuid.UUID], *, after: uuid.UUID | None, limit: int
     ) -> list[Lying]:
-        """The next records under these keys; surely: by their own bytes, past the index."""
-        beyond = self.table.id > after if after is not None else self.table.id.is_not(None)
-        return self.read(session, and_(self.under(keys) if surely else self.quickly(keys), beyond), limit)
+        """The next records under these keys. The rows are found first, in the order of the primary key and past every other index:
+        one pass over the table for a whole rotation, where a sort per batch would be one pass for each."""
+        found = select(self.table.id).where(self.under(keys)).order_by(self.table.id).limit(limit)
+        rows = session.scalars(found if after is None else found.where(self.table.id > after)).all()
+        return self.read(session, self.table.id.in_(rows), limit) if rows else []
 
     def store(self) -> Update:
         """Put a record back if nobody changed it meanwhile. Parameters: row, old, new and, with a key column, key."""

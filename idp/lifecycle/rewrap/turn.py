@@ -147,25 +147,21 @@ def move(
     Raises vault.SealedRoot when the root key goes away: start again later.
     """
     done = Progress()
-    stuck: dict[uuid.UUID, str] = {}
+    stuck: list[tuple[str, uuid.UUID]] = []
     for place in places_of(turn.key_class):
-        for surely in (False, True):
-            if surely and place.key_column is None:
-                continue  # the first pass went by the bytes
-            after: uuid.UUID | None = None
-            while True:
-                store.forget()
-                with reading() as session:
-                    found = place.batch(session, turn.old, after=after, limit=batch, surely=surely)
-                if not found:
-                    break
-                after = found[-1].row_id
-                found = [lying for lying in found if lying.row_id not in stuck]
-                failed = _move_batch(vault, place, turn, found, actor=actor, now=clock())
-                stuck.update({lying.row_id: place.name for lying in failed})
-                done.moved += len(found) - len(failed)
-                done.stuck = tuple((name, row) for row, name in stuck.items())
-                yield done
+        after: uuid.UUID | None = None
+        while True:
+            store.forget()
+            with reading() as session:
+                found = place.batch(session, turn.old, after=after, limit=batch)
+            if not found:
+                break
+            after = found[-1].row_id
+            failed = _move_batch(vault, place, turn, found, actor=actor, now=clock())
+            stuck += [(place.name, lying.row_id) for lying in failed]
+            done.moved += len(found) - len(failed)
+            done.stuck = tuple(stuck)
+            yield done
     with reading() as session:
         done.left = under(session, turn.key_class, turn.old)
     yield done
