@@ -23,14 +23,14 @@ COMPANY = "AOBA"
 
 @dataclass(frozen=True)
 class DemoTool:
-    """One tool. offset: of its port from the demo's; port: the one in its recipe; store: whose account it is, or the company's."""
+    """One tool. offset: of its port from the demo's; port: the one in its recipe; store: whose account it is."""
 
     slug: str
     name: str
     offset: int
     port: int
     names: dict[str, str]
-    store: str | None
+    store: str
 
     @property
     def recipe(self) -> Path:
@@ -40,7 +40,7 @@ class DemoTool:
 
 TOOLS = (
     DemoTool("shift-note", "シフトノート", 13, 8021, {"corp_cd": "SAKURA", "login_id": "shibuya"}, "00123"),
-    DemoTool("order-desk", "発注デスク", 14, 8022, {"login_id": "shibuya"}, None),
+    DemoTool("order-desk", "発注デスク", 14, 8022, {"login_id": "shibuya"}, "00123"),
 )
 
 
@@ -68,10 +68,9 @@ def _tool(services: Services, tool: DemoTool, *, port: int, now: datetime) -> di
                 session, application, subject_kind="role", subject_id=None, role=role.value, functions=[], company_id=company.id,
                 actor=actor(), now=now,
             )  # fmt: skip
-        store = people.get_store(session, company.id, tool.store, None, Power.HIRE) if tool.store else None
+        store = people.get_store(session, company.id, tool.store, None, Power.HIRE)
         account = registry.add_account(
-            session, application_id=application.id, company_id=company.id, store_id=store.id if store else None,
-            label=store.name if store else company.name, recovery_owner="company", actor=actor(), now=now,
+            session, application_id=application.id, company_id=company.id, store_id=store.id, label=store.name, recovery_owner="company", actor=actor(), now=now,
         )  # fmt: skip
         loaded = recipes.for_account(recipe, account, on)
     deposits.deposit(

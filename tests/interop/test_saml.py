@@ -150,8 +150,9 @@ def cut(land: Landscape) -> Iterator[Cut]:
 
 def settled(installation: Installation, number: str) -> dict[str, dict[str, Any]] | None:
     """The lines of the receipt about the service providers, when none of them is waiting any more."""
-    lines = installation.logout_lines(number, "SAML_LOGOUT", "APPLICATION_LOGIN")
-    assert set(lines) == {*SOAP, *FRONT}
+    found = installation.logout_lines(number, "SAML_LOGOUT", "APPLICATION_LOGIN")
+    assert set(found) >= {*SOAP, *FRONT}
+    lines = {slug: found[slug] for slug in (*SOAP, *FRONT)}  # the demo's tools have lines of their own
     return lines if not {line["state"] for line in lines.values()} & {"queued", "cutting"} else None
 
 

@@ -15,6 +15,7 @@ from tests.scenarios.test_store_portal import fits, log_in, picture
 
 def test_an_auditor_finds_a_stop_and_takes_the_proof_home(demo: Demo, chromium: Browser) -> None:
     """No administrator is asked: one filter, one row, one proof that holds without the product; nothing wider than 320 px."""
+    demo.wait_for_tools()  # before that a receipt has lines about passwords that somebody knows
     manager, auditor = Person(chromium), Person(chromium)
     boss, page = manager.page, auditor.page
     boss.goto(f"{demo.issuer}/login")

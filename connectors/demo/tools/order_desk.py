@@ -1,11 +1,12 @@
-"""発注デスク: an ordering tool whose every page is made by a script in the browser. Logins and orders are JSON.
+"""発注デスク: an ordering tool whose pages are made by a script in the browser, but for one. Logins and orders are JSON.
 
 Its CSRF token is in a cookie that the script reads and sends back as a header, as many such tools do.
 """
 
 from typing import Any
 
-from flask import Flask, Response, jsonify, render_template, request
+from flask import Flask, Response, jsonify, redirect, render_template, request
+from werkzeug.exceptions import BadRequest
 
 from connectors.demo.tools.desk import SESSION_S, Account, Desk, Session, headers
 
@@ -72,6 +73,20 @@ def create_order_desk(account: Account) -> Flask:
             return refused(400, "item, count")
         orders.append({"number": len(orders) + 1, "name": ITEMS[item][0], "count": count})
         return jsonify(orders[-1])
+
+    @app.route("/account/password", methods=["GET", "POST"])
+    def password() -> Response | str:
+        # the one page that the server makes, as many such tools have one left
+        session = mine()
+        if session is None:
+            return redirect("/login")  # type: ignore[return-value]
+        if request.method == "GET":
+            return render_template("order_password.html", token=session.token, problem="", done=False)
+        if request.form.get("token") != session.token:
+            raise BadRequest
+        old, new, again = (request.form.get(name, "") for name in ("old_pw", "new_pw", "new_pw2"))
+        problem = desk.change_password(old, new, again, keep=session)
+        return render_template("order_password.html", token=session.token, problem=problem, done=not problem)
 
     @app.post("/api/logout")
     def logout() -> Response:

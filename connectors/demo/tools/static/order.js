@@ -46,7 +46,10 @@ function showLogin(problem) {
 
 function showOrders({ items, orders }, notice) {
   const leave = async () => { await call("POST", "/api/logout"); location.href = "/login"; };
-  menu.replaceChildren(make("button", { type: "button", onclick: leave }, "ログアウト"));
+  menu.replaceChildren(
+    make("a", { href: "/account/password" }, "パスワード変更"),
+    make("button", { type: "button", onclick: leave }, "ログアウト"),
+  );
   const rows = items.map(item => {
     const count = make("input", { type: "number", min: "1", max: "999", value: "1", "aria-label": `${item.name}の数` });
     const order = async () => {
