@@ -33,12 +33,14 @@ from idp.core import clock, ids, logs
 from idp.core.db import db
 from idp.core.migrate import upgrade
 from idp.core.settings import PROJECT_ROOT, Settings
+from idp.edges.tools import certifying
 
 START_S = 60
 #: the gateway's port, after the demo's
 GATEWAY = 12
 STOP_S = 35
 ROTATE_S = 30
+CERTIFY_TRIES = 9
 
 
 @click.command()
@@ -214,7 +216,11 @@ def _certify(world: dict[str, Any], environment: dict[str, str]) -> Iterator[str
     """
     for tool in world.get("tools", []):
         if _account(tool, environment)["certification"] != "valid":
-            done = _sekisho("tool", "certify", tool["account"], environment=environment)
+            for _ in range(CERTIFY_TRIES):
+                done = _sekisho("tool", "certify", tool["account"], environment=environment)
+                if certifying.BUSY not in done.stderr:
+                    break
+                time.sleep(10)  # somebody was cut meanwhile, and the engine is changing the password
             if done.returncode:
                 yield f"  {tool['name']}: まだ開けません / cannot be opened yet: {_last_line(done)}"
                 continue

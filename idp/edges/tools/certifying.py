@@ -21,6 +21,8 @@ from idp.ledgers.audit.log import Actor
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
+BUSY = "このアカウントは、いま使っています。1分ほど待って、もう一度試してください。"
+
 
 async def certify_account(
     means: Means, browser: Browser, tool_account_id: uuid.UUID, *, actor: Actor, pages: tuple[str, ...] = ()
@@ -38,10 +40,7 @@ async def certify_account(
         now = clock.now()
         tries.lock(session, account.id)
         if login_jobs.is_busy(session, account.id, now=now, login=True):
-            raise Conflict(
-                "このアカウントは、いま使っています。1分ほど待って、もう一度試してください。",
-                f"tool account {account.id}",
-            )
+            raise Conflict(BUSY, f"tool account {account.id}")
         if not tries.left(session, account.id, recipe, now=now):
             raise Conflict(
                 "ログインの試行回数が残っていません。しばらく待って、もう一度試してください。",
