@@ -236,6 +236,7 @@ def test_an_auditor_changes_nothing_and_sees_nothing_else(world: World) -> None:
             "position": 0,
             "event_id": staff.id,
             "recipe_id": staff.id,
+            "tool_account_id": staff.id,
         }
         rows = world.rows(select(Account.id, Account.epoch, Account.ends_at, Account.ended_at).order_by(Account.id))
         with Browser(world.app) as desk:

@@ -151,7 +151,7 @@ def test_store_portal_tools(demo: Demo, chromium: Browser, desk: Person) -> None
         page.goto(address)
         expect(page.get_by_text("利用は終わりました").first).to_be_visible()
     picture(page, "tool-ended")
-    expect(boss.locator("[data-state=confirmed]").first).to_be_visible(timeout=30_000)
+    expect(boss.locator("[data-verdict=done]")).to_be_visible(timeout=60_000)  # both tools verified as well
     picture(boss, "receipt-tools")
     mate.page.reload()
     expect(mate.page.get_by_text("10-15").first).to_be_visible()
