@@ -258,7 +258,8 @@ def test_LO_05_one_token_for_each_session_that_ended(provider: Provider) -> None
         (call,) = provider.outbound.to(rp.logout_uri or "")
         assert rp.claims(call.form["logout_token"])["sid"] == sids[rp.slug]
     assert logged_in(there)
-    assert len(provider.outbound.calls) == 2
+    own = [call for rp in (first, second) for call in provider.outbound.to(rp.logout_uri or "")]
+    assert len(own) == 2  # others in this installation may be told late what tests before this one ended
 
 
 @pytest.mark.parametrize("session_required", [False, True])

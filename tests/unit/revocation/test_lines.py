@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.cutclass import CutClass
 from idp.lifecycle.revocation.models import Cut
-from idp.lifecycle.revocation.plan import LOCAL, Destination, PlannedCut, Snapshot, plan
+from idp.lifecycle.revocation.plan import LOCAL, Destination, PlannedCut, Snapshot, ToolAccess, ToolUse, plan
 from idp.lifecycle.revocation.receipt import RED, Line, line_of, verdict
 from idp.lifecycle.revocation.words import STRENGTH, CutKind, CutState, Grade, Scope, weakest
 
@@ -89,7 +90,10 @@ def test_every_state_and_grade_a_row_can_hold_gives_a_line() -> None:
         if line.state == "confirmed":
             assert state is CutState.DONE
             assert grade in {Grade.VERIFIED, Grade.RECORDED}
-        if line.contract in MAY_SAY_CUT:
+        if line.contract in MAY_SAY_CUT and line.open:
+            # the gateway refuses from the cut on; what is open until every process has swept is the proof (class B)
+            assert (line.state, kind) == ("cutting", CutKind.GATEWAY_SESSION)
+        elif line.contract in MAY_SAY_CUT:
             assert line.state == "confirmed"
         assert line.open == (state is not CutState.DONE)
 
@@ -195,13 +199,14 @@ def test_plan_every_kind_has_a_place() -> None:
     """A kind that no snapshot brings out would be a thing that nobody cuts; a count of a kind is never lost."""
     everything = {kind: n for n, (kind, _) in enumerate(LOCAL, start=1)}
     for scope in Scope:
-        secret = uuid.uuid4()
-        found = plan(
-            Snapshot(
-                scope, everything, (place(access=LATER), place(tell=False), place(kind=CutKind.SAML_LOGOUT)), (secret,)
-            ),
-            now=NOW,
-        )
+        secret, tool = uuid.uuid4(), uuid.uuid4()
+        known = ToolAccess(tool, uuid.uuid4(), entered=True, classes=(CutClass.KNOWN_SECRET,), session_life=None)
+        tools = ToolUse((known,), {tool: 2}, {uuid.uuid4(): tool}, frozenset({tool}))
+        places = (place(access=LATER), place(tell=False), place(kind=CutKind.SAML_LOGOUT))
+        found = plan(Snapshot(scope, everything, places, (secret,), tools), now=NOW)
+        assert [(e.state, e.count, e.leaves) for e in planned(found, CutKind.GATEWAY_SESSION)] == [
+            (CutState.WAITING, 2, True)
+        ]
         assert [(e.state, e.application_id) for e in planned(found, CutKind.CLIENT_SECRET)] == [
             (CutState.NEEDS_PERSON, secret)
         ]
