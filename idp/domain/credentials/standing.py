@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -88,16 +88,20 @@ def standing(
         .outerjoin(SealedCredential, SealedCredential.tool_account_id == ToolAccount.id)
         .where(ToolAccount.id.in_(wanted))
     ).all()
-    newest: dict[tuple[uuid.UUID, str], Certification] = {}
-    runs = select(Certification).where(Certification.tool_account_id.in_(wanted))
-    for found in session.scalars(runs.order_by(Certification.run_at, Certification.id)):
-        newest[found.tool_account_id, found.recipe_digest] = found
+    newest = _newest_runs(session, wanted)
     return {
         account.id: _one(
             account, tool, text, newest.get((account.id, text.digest)), capability, credential, on, now=now
         )
         for account, tool, text, capability, credential in rows
     }
+
+
+def _newest_runs(session: Session, wanted: Collection[uuid.UUID]) -> Mapping[tuple[uuid.UUID, str], Certification]:
+    """(account, digest of the recipe) → its newest certification: the last word counts, also when it is a refusal."""
+    runs = select(Certification).where(Certification.tool_account_id.in_(wanted))
+    ordered = session.scalars(runs.order_by(Certification.run_at, Certification.id))
+    return {(found.tool_account_id, found.recipe_digest): found for found in ordered}
 
 
 def _one(
@@ -166,10 +170,7 @@ def cut_lines(
         .outerjoin(SealedCredential, SealedCredential.tool_account_id == ToolAccount.id)
         .where(ToolAccount.id.in_(wanted))
     ).all()
-    newest: dict[tuple[uuid.UUID, str], Certification] = {}
-    runs = select(Certification).where(Certification.tool_account_id.in_(wanted))
-    for found in session.scalars(runs.order_by(Certification.run_at, Certification.id)):
-        newest[found.tool_account_id, found.recipe_digest] = found
+    newest = _newest_runs(session, wanted)
     lines = {}
     for account_id, owner, lane, digest, capability, known in rows:
         knowledge = Knowledge(known_to_people=known is not False, recovery_owner=owner)  # type: ignore[arg-type]  # a closed list of the table
