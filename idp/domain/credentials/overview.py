@@ -118,6 +118,7 @@ class Happened:
     purpose: str
     version: int | None
     code: str
+    state: str
 
 
 def history(session: Session, entry: Entry, *, limit: int = 50) -> list[Happened]:
@@ -138,7 +139,7 @@ def history(session: Session, entry: Entry, *, limit: int = 50) -> list[Happened
             found.append(
                 Happened(
                     event.created_at, event.tag, event.result, name or event.actor_kind, str(detail.get("purpose") or ""),
-                    detail.get("version"), str(detail.get("code") or ""),
+                    detail.get("version"), str(detail.get("code") or ""), str(detail.get("state") or ""),
                 )
             )  # fmt: skip
     return found[:limit]
