@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -66,9 +66,17 @@ ERROR_PAGES = {
 }
 
 
+class SyncFlask(Flask):
+    """Flask without coroutines: it would ask of nine functions at every request whether they are any."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function as it is."""
+        return func
+
+
 def create_database_app(settings: Settings) -> Flask:
     """An application with nothing but the database: for migrations and for commands that run before there are keys."""
-    app = Flask(
+    app = SyncFlask(
         "idp", template_folder=str(settings.template_folder), static_folder=str(settings.template_folder / "static")
     )
     url = absolute_url(settings.database_url)
