@@ -35,13 +35,16 @@ from idp.edges.saml import metadata as saml_metadata
 from idp.edges.tools import bp as tools_bp
 from idp.edges.tools import routes as tool_routes  # noqa: F401 - they register their views
 from idp.edges.web import (
+    activate,  # noqa: F401 - they register their views
     apps,
     audit,
+    entering,
     health,
     hq,
-    login,
+    login,  # noqa: F401
     oversight,
     portal,
+    proving,  # noqa: F401
     receipts,
     saml_apps,
     security,
@@ -140,7 +143,7 @@ def create_app(
     app.register_blueprint(saml_bp)
     app.register_blueprint(tools_bp)
     for edge in (
-        login, portal, security, store, hq, apps, saml_apps, tools, vault, receipts, audit, oversight, setup, health,
+        entering, portal, security, store, hq, apps, saml_apps, tools, vault, receipts, audit, oversight, setup, health,
     ):  # fmt: skip
         app.register_blueprint(edge.bp)
     for endpoint in browser.CSRF_EXEMPT:
