@@ -7,6 +7,7 @@ moved with time-machine, and what leaves the process goes through a recording fa
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import os
 import shutil
@@ -14,13 +15,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from flask import Flask
 from jinja2 import BytecodeCache
 from jinja2.bccache import Bucket
-from sqlalchemy import make_url
+from sqlalchemy import Compiled, Engine, event, make_url
 from werkzeug.routing import Rule
 
 from idp.app import create_app, create_database_app
@@ -39,7 +40,7 @@ REQUIRE_ALL = os.environ.get("SEKISHO_REQUIRE_ALL") == "1"
 
 
 class CompiledTemplates(BytecodeCache):
-    """Compiled templates of this run: each test builds an application of its own, and all of them show the same pages."""
+    """Compiled templates of this run."""
 
     def __init__(self) -> None:
         self.code: dict[str, bytes] = {}
@@ -67,13 +68,34 @@ class CompiledRule(Rule):
         return self.code[key]
 
 
+class CompiledStatements(dict[tuple[object, ...], Compiled]):
+    """SQL of this run by dialect and statement. An engine keeps its own, by the dialect object that was made with it; all
+    engines of one database here are made alike."""
+
+    def get(self, key: tuple[Any, ...], default: Any = None) -> Any:
+        return super().get((key[0].name, *key[1:]), default)
+
+    def __setitem__(self, key: tuple[Any, ...], compiled: Compiled) -> None:
+        super().__setitem__((key[0].name, *key[1:]), compiled)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register our markers, and let every application of this process share its compiled templates and routes."""
+    """Register our markers, and let every application of this process share what it compiles: each test builds one of its own,
+    and templates, routes and SQL of all of them are the same."""
     memory.use()
     Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
     Flask.url_rule_class = CompiledRule
+    statements = CompiledStatements()
+    event.listen(Engine, "engine_connect", lambda connection: connection.execution_options(compiled_cache=statements))
     config.addinivalue_line("markers", "guards(*sites): this test goes red when one of these claims is removed")
     config.addinivalue_line("markers", "slow: left out of the default run; a setting asks for it")
+
+
+def pytest_collection_finish() -> None:
+    """What is here now stays: the garbage collector need not look at a hundred thousand objects again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.hookimpl(optionalhook=True)
