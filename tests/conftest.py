@@ -99,6 +99,12 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: somebody always waits, for a browser, a peer or a process that is about to die."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Keep each folder that starts whole installations on one worker, so that it starts them once."""
     from xdist.scheduler import LoadGroupScheduling

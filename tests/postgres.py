@@ -130,6 +130,8 @@ class PostgresServer:
             "max_connections": str(max_connections),
             "fsync": "on" if fsync else "off",
             "full_page_writes": "on" if fsync else "off",
+            # in the folder, which is always taken away; what POSIX keeps in /dev/shm outlives a server that was killed
+            "dynamic_shared_memory_type": "mmap",
             "timezone": "'UTC'",
         }
         with (self.folder / "data" / "postgresql.conf").open("a") as conf:
