@@ -44,7 +44,7 @@ def in_loop_for(seconds: float) -> Callable[[Test], Callable[..., None]]:
     return wrap
 
 
-in_loop = in_loop_for(30)
+in_loop = in_loop_for(120)
 
 
 async def until(true: Callable[[], bool]) -> None:
