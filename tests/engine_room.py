@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from connectors.egress import open_client
 from connectors.engine.rotation import State
 from idp.core import clock
-from idp.core.db import reading
+from idp.core.db import reading, retrying
 from idp.core.settings import Settings
 from idp.domain.credentials import rotations, service
 from idp.domain.credentials.models import CredentialVersion, Rotation, SealedCredential
@@ -61,7 +61,9 @@ class Room:
         """A person types the fields."""
         fields = {name: Secret(value) for name, value in values.items()}
         account = self.at.account
-        fresh = await self.engine.means.call(lambda: service.seal(self.vault, account, fields, now=clock.now()))
+        fresh = await self.engine.means.call(
+            lambda: retrying(lambda: service.seal(self.vault, account, fields, now=clock.now()))
+        )
         await self.call(lambda session: service.put(session, account, fresh, actor=CLI, now=clock.now()))
 
     async def open(self, person: Person, *, sit: bool = True) -> uuid.UUID:

@@ -118,7 +118,9 @@ def act(app: Flask, steps: Steps, order: dict[str, Any]) -> None:
         case "seal":
             seal(app, steps)
         case "engine":
-            engine(app, steps)
+            engine_child.work(app, coarse(steps))
+        case "certify":
+            engine_child.certify(app, coarse(steps), uuid.UUID(order["account"]))
 
 
 class DeadlyHead(HeadFile):
@@ -144,12 +146,12 @@ def seal(app: Flask, steps: Steps) -> None:
         sealer.release()
 
 
-def engine(app: Flask, steps: Steps) -> None:
-    """The login engine, with its own coarser steps: several threads write, so that single statements have no order."""
-    coarse = Steps()
-    coarse.at, coarse.tell = steps.at, steps.tell
+def coarse(steps: Steps) -> Steps:
+    """Steps of the engine: several threads write, so that single statements have no order."""
+    made = Steps()
+    made.at, made.tell = steps.at, steps.tell
     steps.at, steps.tell = 0, lambda _name: None
-    engine_child.work(app, coarse)
+    return made
 
 
 def prepare(url: str, folder: str) -> tuple[Flask, Steps]:

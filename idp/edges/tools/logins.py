@@ -39,8 +39,8 @@ from idp.edges.tools.holding import LeaseLost, beating
 from idp.edges.tools.means import Means
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import SYSTEM, record
-from idp.services import record_open
-from vault import OpenEvent, VaultError
+from idp.services import record_open_patiently
+from vault import VaultError
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,9 @@ class LoginRun:
             return None
         place, sealed, generation = self._place(), stored.device_sealed, stored.generation
         return await self.means.call(
-            lambda: jars.open_device(self.means.vault, place, sealed, generation=generation, record=_recorded)
+            lambda: jars.open_device(
+                self.means.vault, place, sealed, generation=generation, record=record_open_patiently
+            )
         )
 
     async def _succeeded(self, result: LoginResult) -> str:
@@ -317,7 +319,7 @@ class LoginRun:
             return None
         try:
             return await self.means.call(
-                lambda: jars.open_jar(self.means.vault, place, sealed, version=version, record=_recorded)
+                lambda: jars.open_jar(self.means.vault, place, sealed, version=version, record=record_open_patiently)
             )
         except (VaultError, SekishoError):
             log.exception("a jar does not open", extra={"tool_session": str(stored.id)})
@@ -339,11 +341,6 @@ class LoginRun:
 async def _never() -> None:
     """A logout and a probe send no secret."""
     raise AssertionError("a secret would have been sent")
-
-
-def _recorded(event: OpenEvent) -> None:
-    """The audit row of a jar's open. A busy database is asked again: without its jar nobody logs our session out at the tool."""
-    retrying(lambda: record_open(event))
 
 
 def _sealed(session: Session, job: Job) -> ToolSession | None:
