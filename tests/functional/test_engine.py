@@ -31,7 +31,7 @@ from idp.edges.tools.desk import TicketInvalid
 from idp.edges.tools.logins import LoginRun
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent
-from idp.services import record_open
+from idp.services import record_open_patiently
 from tests.actors import World
 from tests.engine_room import Room, room
 from tests.fakes.device import PASSWORD, in_loop
@@ -55,7 +55,9 @@ async def jar_of(on: Room, tool_session_id: uuid.UUID) -> dict[str, str]:
     account = on.at.account
     place = jars.Place(account, tool_session_id)
     jar = await on.engine.means.call(
-        lambda: jars.open_jar(on.vault, place, stored.jar_sealed, version=stored.jar_version, record=record_open)
+        lambda: jars.open_jar(
+            on.vault, place, stored.jar_sealed, version=stored.jar_version, record=record_open_patiently
+        )
     )
     return dict(jar.values())
 
@@ -93,7 +95,7 @@ def test_VA_30_a_launch_logs_in_and_seals_what_the_gateway_needs(world: World) -
                 scan = await on.engine.means.call(
                     lambda on=on, row=row: jars.open_scan(  # type: ignore[misc]
                         on.vault, jars.Place(on.at.account, row.id),
-                        row.scan_sealed, generation=1, record=record_open,
+                        row.scan_sealed, generation=1, record=record_open_patiently,
                     )
                 )  # fmt: skip
                 assert Patterns(scan=scan).found_in(site.credentials["password"].encode()), name

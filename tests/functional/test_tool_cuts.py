@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from idp.core import clock
+from idp.core.db import retrying
 from idp.domain.credentials import rotations
 from idp.domain.credentials.models import Rotation, SealedCredential
 from idp.domain.directory import people
@@ -42,7 +43,7 @@ def order(on: Room, target: uuid.UUID, *, t0_ago: timedelta = timedelta()) -> Cu
 async def look(on: Room, *, t0_ago: timedelta = timedelta()) -> Outcome:
     """One attempt at the password line of this account, of somebody who left then."""
     wanted = order(on, on.account_id, t0_ago=t0_ago)
-    return await on.engine.means.call(lambda: ToolPasswordCutter(on.settings).cut(wanted))
+    return await on.engine.means.call(lambda: retrying(lambda: ToolPasswordCutter(on.settings).cut(wanted)))
 
 
 async def rotations_of(on: Room) -> list[Rotation]:
