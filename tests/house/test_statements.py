@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import time_machine
 from flask import Flask
-from sqlalchemy import event, select
+from sqlalchemy import event, func, select
 
 from idp.core import clock, ids
 from idp.core.db import db, reading, transaction
@@ -27,10 +27,13 @@ from idp.domain.directory.models import Account
 from idp.domain.directory.roles import Role
 from idp.domain.gateway import gateway_sessions
 from idp.domain.gateway.models import GatewayCookie, ToolSession
+from idp.lifecycle.revocation.models import Cut, Revocation
+from idp.lifecycle.revocation.words import CutKind
 from idp.services import Services, read_peppers
 from tests.actors import CLI, Browser, Person, RelyingParty, World, receipt_number, utc
 from tests.conftest import Database
 from tests.saml import ServiceProvider
+from tests.toolbox import Toolbox
 from tests.tools import place
 from tests.unit.connectors.recipe_texts import COMPLETE
 
@@ -221,6 +224,33 @@ def test_a_cut_costs_by_destinations_not_by_sessions(world: World) -> None:
             assert receipt_number(answer)
     assert cost["0414"] == cost["0413"], "one statement per kind, however many rows"
     assert cost["0415"] - cost["0413"] <= 5, "a destination is at most a few rows, and grows nothing else"
+
+
+def test_a_cut_costs_the_same_with_more_tools(world: World) -> None:
+    """VA-42: what somebody may know of six tools is found and written with as many statements as of two, in the dialog and
+    in the cut; an account for their store and one for everybody in each. The lines of the receipt are all there."""
+    app, now = world.app, clock.now()
+    cost: dict[int, list[int]] = {}
+    with time_machine.travel(now, tick=False), Browser(app) as desk:
+        desk.log_in(world.person("0101", role=Role.STORE_MANAGER, name="鈴木 一郎"))
+        box, made = Toolbox(world), 0
+        recipe = box.recipe()
+        for tools in (2, 6):
+            for _ in range(tools - made):
+                made += 1
+                tool = box.tool(f"tool-{made}", recipe_id=recipe)
+                for store in ("S1", None):
+                    box.deposit(box.account(tool, store=store))
+            leaver = world.person(f"05{tools:02}")
+            dialog, page = counted(app, desk.get, f"/store/S1/staff/{leaver.id}/stop")
+            assert page.text.count("シフトノート") >= tools
+            cut, answer = counted(app, desk.submit, follow=False, status=303)
+            lines = select(func.count(Cut.id)).join(Revocation).where(
+                Revocation.number == receipt_number(answer), Cut.kind == CutKind.TOOL_PASSWORD.value
+            )  # fmt: skip
+            assert world.rows(lines) == [(2 * tools,)]
+            cost[tools] = [dialog, cut]
+    assert cost[6] == cost[2]
 
 
 # --- hashing -------------------------------------------------------------------------------------------------------
