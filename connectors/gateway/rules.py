@@ -29,6 +29,9 @@ DROPPED_REQUEST: Final = HOP_BY_HOP | frozenset(
 CONDITIONAL: Final = frozenset(
     {"range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
 )
+_DROPPED_UNCONDITIONAL: Final = DROPPED_REQUEST | CONDITIONAL
+_DROPPED_STARTS: Final = ("x-forwarded-", "sec-websocket-")
+_DROPPED_STARTS_OF_OWN: Final = (*_DROPPED_STARTS, "sec-ch-")
 DROPPED_RESPONSE: Final = HOP_BY_HOP | frozenset(
     {
         "set-cookie", "set-cookie2", "www-authenticate", "proxy-authenticate", "authentication-info", "proxy-authentication-info",
@@ -149,17 +152,19 @@ def request_headers(
 
     own_user_agent: that of the login, for tools that tie a session to it; then the browser's hints would contradict it.
     """
-    listed = {name.strip().lower() for value in given.getall("Connection", ()) for name in value.split(",")}
+    dropped, starts = DROPPED_REQUEST, _DROPPED_STARTS
+    if not keep_conditional:
+        dropped = _DROPPED_UNCONDITIONAL
+    if own_user_agent is not None:
+        starts = _DROPPED_STARTS_OF_OWN
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in given.items():
         low = name.lower()
-        if low in DROPPED_REQUEST or low in listed or low.startswith(("x-forwarded-", "sec-websocket-")):
-            continue
-        if low in CONDITIONAL and not keep_conditional:
-            continue
-        if own_user_agent is not None and (low == "user-agent" or low.startswith("sec-ch-")):
-            continue
-        headers.add(name, value)
+        if low not in dropped and not low.startswith(starts):
+            headers.add(name, value)
+    for value in given.getall("Connection", ()):  # it names what is of this hop alone
+        for name in value.split(","):
+            headers.popall(name.strip(), None)
     if own_user_agent is not None:
         headers["User-Agent"] = own_user_agent
     headers["Accept-Encoding"] = "gzip, deflate"
