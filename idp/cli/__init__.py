@@ -9,6 +9,7 @@ import click
 from idp.cli import (
     apps,
     audit,
+    common,
     companies,
     database,
     demo,
@@ -57,11 +58,7 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except (SekishoError, RefusedToStart) as error:
-        public = (
-            (error.public % error.values if error.values else error.public)
-            if isinstance(error, SekishoError)
-            else str(error)
-        )
+        public = common.said(error) if isinstance(error, SekishoError) else str(error)
         private = f" ({error.private})" if isinstance(error, SekishoError) and error.private else ""
         click.echo(f"sekisho: {public}{private}", err=True)
         sys.exit(1)

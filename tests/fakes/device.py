@@ -44,6 +44,7 @@ def in_loop_for(seconds: float) -> Callable[[Test], Callable[..., None]]:
     return wrap
 
 
+#: ends a test that hangs; long, because a slow disk is no hang
 in_loop = in_loop_for(120)
 
 
