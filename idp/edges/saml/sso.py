@@ -125,7 +125,7 @@ def _begin(message: Message, acs: str, *, remembered: bool) -> Answer:
             wish = wishes.read(message, acs)
         except Refusal as error:
             if remembered:
-                raise _Changed from None
+                raise _Changed(message.provider.entity_id) from None
             bare = Wish(str(message.provider.id), message.id, acs, message.relay_state)
             return _say_no(session, bare, message.provider, error)
         if request.method == "POST":
@@ -185,7 +185,7 @@ def _proceed(
     now = browser.now()
     row = answer.load(session, uuid.UUID(wish.provider), browser.read_cookie(browser.LOGIN_COOKIE), now=now)
     if judged_by is not None and judged_by != row.provider:
-        raise _Changed
+        raise _Changed(judged_by.entity_id)
     if not row.application.alive or not any(place["url"] == wish.acs for place in row.provider.acs):
         # the address was taken out of the metadata while the person logged in: nothing goes there any more
         raise Denied("このアプリの利用は終わりました。", "service provider or its address is gone")

@@ -293,8 +293,11 @@ def test_SA_05_SA_08_what_a_process_remembers_of_a_service_provider_decides_noth
     answer = sp.sign_on(browser)
     assert answer.name_id_format == F + "transient"
     assert answer.name_id != kept
+    elsewhere(name_id="email", email_pattern="{login_name}@example.jp")
+    wanted = policy(F + "persistent")
+    assert sp.sign_on(browser, wanted).second == "InvalidNameIDPolicy"
     elsewhere(name_id="persistent")
-    assert sp.sign_on(browser).name_id == kept
+    assert sp.sign_on(browser, wanted).name_id == kept
 
 
 @SQLITE
