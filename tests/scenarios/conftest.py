@@ -20,8 +20,8 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 90
-TOOLS_S = 240
+START_S = 240
+TOOLS_S = 600
 
 
 @dataclass(frozen=True)
