@@ -248,6 +248,7 @@ def _error_page(
     if status == 400:
         page = "errors/error.html" if text else "errors/400_form_expired.html"
     return render_template(
-        page, retry_after_s=retry_after_s or 30, missing=text or None, who=None, title=language.text("この操作はできませんでした"),
+        page, retry_after_s=retry_after_s or 30, missing=text or None, title=language.text("この操作はできませんでした"),
         text=text or language.text("もどって、もう一度試してください。"), kept=[], action="",
+        text_en=language.english(public, **(values or {})) if public else None,
     )  # fmt: skip
