@@ -251,15 +251,17 @@ def test_VA_50_a_check_under_way_answers_nobody_who_came_after_it_began() -> Non
     """Who comes while a check runs gets the next one: the answer of this one may be older than the cut they came after."""
 
     class Port:
-        """Ports that answer what was true when they were asked, and only when told to."""
+        """A port that answers what was true when it was asked, and only when told to."""
 
         def __init__(self) -> None:
             self.asked: list[tuple[set[bytes], asyncio.Event]] = []
+            self.rung = asyncio.Event()
             self.alive_now = {b"a", b"b"}
 
         async def alive(self, cookie_digests: Sequence[bytes]) -> Mapping[bytes, GatewayView]:
             seen, may_answer = set(self.alive_now), asyncio.Event()
             self.asked.append((set(cookie_digests), may_answer))
+            self.rung.set()
             await may_answer.wait()
             view = GatewayView("gs", "ts", "recipe", "host", {}, "live", 1, 1)
             return {digest: view for digest in cookie_digests if digest in seen}
@@ -268,16 +270,15 @@ def test_VA_50_a_check_under_way_answers_nobody_who_came_after_it_began() -> Non
         port = Port()
         live = LiveCheck(port)
         early = asyncio.create_task(live.check(b"a"))
-        while not port.asked:
-            await asyncio.sleep(0)
+        await port.rung.wait()
+        port.rung.clear()
         port.alive_now = set()  # T0
         late = [asyncio.create_task(live.check(digest)) for digest in (b"a", b"a", b"b")]
         await asyncio.sleep(0)
         late[1].cancel()  # whoever gives up takes nobody's answer along
         port.asked[0][1].set()
         assert await early is not None, "it was asked before the cut"
-        while len(port.asked) < 2:
-            await asyncio.sleep(0)
+        await port.rung.wait()
         assert port.asked[1][0] == {b"a", b"b"}, "one statement for all of them"
         assert not any(task.done() for task in (late[0], late[2]))
         port.asked[1][1].set()
