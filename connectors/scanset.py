@@ -121,7 +121,9 @@ class Patterns:
 
     literals: tuple[bytes, ...] = ()
     scan: ScanSet = NO_GUARDS
-    _anchors: tuple[tuple[bytes, tuple[int, ...], tuple[Guard, ...]], ...] = field(init=False, repr=False, compare=False)
+    _anchors: tuple[tuple[bytes, tuple[int, ...], tuple[Guard, ...]], ...] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Put the guards together that share an anchor, with its bytes, the rarest first."""

@@ -30,8 +30,7 @@ CONDITIONAL: Final = frozenset(
     {"range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
 )
 _DROPPED_UNCONDITIONAL: Final = DROPPED_REQUEST | CONDITIONAL
-_DROPPED_STARTS: Final = ("x-forwarded-", "sec-websocket-")
-_DROPPED_STARTS_OF_OWN: Final = (*_DROPPED_STARTS, "sec-ch-")
+DROPPED_STARTS: Final[tuple[str, ...]] = ("x-forwarded-", "sec-websocket-")
 DROPPED_RESPONSE: Final = HOP_BY_HOP | frozenset(
     {
         "set-cookie", "set-cookie2", "www-authenticate", "proxy-authenticate", "authentication-info", "proxy-authentication-info",
@@ -152,11 +151,11 @@ def request_headers(
 
     own_user_agent: that of the login, for tools that tie a session to it; then the browser's hints would contradict it.
     """
-    dropped, starts = DROPPED_REQUEST, _DROPPED_STARTS
+    dropped, starts = DROPPED_REQUEST, DROPPED_STARTS
     if not keep_conditional:
         dropped = _DROPPED_UNCONDITIONAL
     if own_user_agent is not None:
-        starts = _DROPPED_STARTS_OF_OWN
+        starts = (*DROPPED_STARTS, "sec-ch-")
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in given.items():
         low = name.lower()

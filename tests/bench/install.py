@@ -273,7 +273,7 @@ class Installation:
             command = [
                 "-m",
                 "gunicorn",
-                "idp.cli.wsgi:app",
+                "idp.wsgi:app",
                 "-k",
                 "gthread",
                 "-w",

@@ -20,7 +20,7 @@ from flask import Flask
 from sqlalchemy import event, func, select
 
 from idp.core import clock, ids
-from idp.core.db import db, reading, transaction
+from idp.core.db import db, reading, run, transaction
 from idp.domain.authn import activation
 from idp.domain.authn.passwords import Cost, Hasher
 from idp.domain.directory.models import Account
@@ -187,7 +187,9 @@ def test_the_live_check_of_the_gateway_is_one_statement(world: World) -> None:
             for n, digest in enumerate(digests[:2])
         )
     with counting(world.app) as seen, world.app.app_context(), reading() as session:
-        assert {found.host for found in gateway_sessions.live(session, digests, now=now)} == {"h0", "h1"}
+        assert {
+            found.host for found in run(session, gateway_sessions.live_query(), {"digests": digests, "now": now})
+        } == {"h0", "h1"}
     assert len(seen) == 1, seen
 
 

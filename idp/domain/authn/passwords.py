@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from argon2.low_level import Type, hash_secret_raw
-from zxcvbn import zxcvbn
 
 from idp.core import ids
 from idp.core.errors import Busy, Invalid
@@ -64,6 +63,8 @@ def check_new(password: str, *, second_factor: bool, context: Iterable[str]) -> 
         bare = re.sub(re.escape(word), "", bare, flags=re.IGNORECASE)
     # zxcvbn refuses more than 72 characters; the estimate needs no more
     enough = 7.5 if second_factor else 10  # powers of ten; eight random characters are 8
+    from zxcvbn import zxcvbn  # noqa: PLC0415 - its lists take 12 MiB, and few processes ever see a new password
+
     if len(set(bare)) < 4 or zxcvbn(bare[:72], user_inputs=words)["guesses_log10"] < enough:
         raise Invalid(
             "このパスワードは推測されやすいため使えません。店や自分の名前、よくある並びは避けてください。",
