@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from idp.cli.apps import app
 from idp.cli.common import actor, json_option, product, show
 from idp.core import clock
 from idp.core.db import transaction
@@ -52,7 +53,7 @@ def add_saml_options(command: Any) -> Any:
     return command
 
 
-@click.command("add-saml")
+@app.command("add-saml")
 @click.argument("slug")
 @click.argument("name")
 @add_saml_options

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Update, bindparam, exists, func, or_, sele
 from sqlalchemy.orm import Session
 
 from idp.core import ids
-from idp.core.db import NOW, Moment, Query, add_all, change, claim, prepared, run
+from idp.core.db import NOW, Moment, Query, add_all, change, claim, prepared
 from idp.domain.applications.models import Application
 from idp.domain.directory.models import Assignment, Store
 from idp.domain.directory.scope import assignment_alive
@@ -181,8 +181,12 @@ def _gate(enters: bool) -> Update:  # noqa: FBT001 - a key of the cache
 # --- being in ------------------------------------------------------------------------------------------------------
 
 
-@prepared
-def _live_query() -> Query:
+def live_query() -> Query:
+    """The live check of every request, release and sweep (VA-50): one statement for all cookies that ask at this moment.
+
+    digests, now: its parameters. One row per cookie whose gateway session, and everything above it, is alive; the others are
+    absent. `edges/tools/straight.py` runs it.
+    """
     return (
         select(
             GatewayCookie.cookie_digest, GatewayCookie.host, GatewaySession.id, GatewaySession.tool_session_id, GatewaySession.recipe_id,
@@ -193,14 +197,6 @@ def _live_query() -> Query:
         .join(ToolSession, ToolSession.id == GatewaySession.tool_session_id)
         .where(GatewayCookie.cookie_digest.in_(bindparam("digests", expanding=True)), ToolSession.ended_at.is_(None), *alive(NOW))
     )  # fmt: skip
-
-
-def live(session: Session, digests: Sequence[bytes], *, now: datetime) -> Sequence[Any]:
-    """The live check of every request, release and sweep (VA-50): one statement for all cookies that ask at this moment.
-
-    One row per cookie whose gateway session, and everything above it, is alive; the others are absent.
-    """
-    return run(session, _live_query(), {"digests": list(digests), "now": now}).all()
 
 
 def touch(session: Session, used: Sequence[uuid.UUID], *, now: datetime) -> None:

@@ -13,7 +13,7 @@ from idp.core.errors import Conflict, Denied, Invalid, NotFound
 from idp.core.outbound import Refused
 from idp.domain.applications import registry
 from idp.domain.applications.models import Application
-from idp.domain.applications.registry import Registration
+from idp.domain.applications.registration import Registration
 from idp.domain.authn import login as authn
 from idp.domain.directory import people
 from idp.domain.directory.roles import ROLES, Power, Reach

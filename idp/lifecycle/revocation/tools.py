@@ -54,17 +54,20 @@ def within_reach(
     if not candidates:
         return frozenset()
     facts = gate.load_facts_of(session, account_id, [application.id for application in candidates], now=now)
-    found: set[uuid.UUID] = set()
+    open_to_them = {}
     for application in candidates:
         theirs = facts.get(application.id)
-        if theirs is None or isinstance(
-            gate.decide(applications.facts_of(application), theirs, acr=ANY_ACR), gate.Refused
-        ):
+        if theirs is None:
             continue
-        for fit in registry.fitting(session, application.id, theirs):
-            if assignment_id is None or fit.assignment_id == assignment_id:
-                found.add(fit.tool_account.id)
-    return frozenset(found)
+        said = gate.decide(applications.facts_of(application), theirs, acr=ANY_ACR)
+        if not isinstance(said, gate.Refused):
+            open_to_them[application.id] = theirs
+    return frozenset(
+        fit.tool_account.id
+        for fits in registry.fitting_in(session, open_to_them).values()
+        for fit in fits
+        if assignment_id is None or fit.assignment_id == assignment_id
+    )
 
 
 def end_use(
