@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +14,14 @@ from sqlalchemy import make_url
 from sqlalchemy.orm import Session
 
 from idp.core import clock, ids, logkey, ticketkey
-from idp.core.db import transaction
+from idp.core.db import retrying, transaction
 from idp.core.keys import Signer
 from idp.core.keystore import SqlKeyStore
 from idp.core.logkey import LogKey
 from idp.core.outbound import HttpOutbound, Outbound, Rules
 from idp.core.saml_keys import SamlKeys
 from idp.core.settings import PROJECT_ROOT, RefusedToStart, Settings
+from idp.domain.applications.saml import Provider
 from idp.domain.authn.passwords import Cost, Hasher
 from idp.domain.tokens.grants import RefreshTokens
 from idp.ledgers.audit import anchors
@@ -46,6 +47,8 @@ class Services:
     saml_keys: SamlKeys
     hasher: Hasher
     outbound: Outbound
+    #: service providers by entityID as this process last read them: a guess that is compared before it counts
+    saml_providers: dict[str, Provider] = field(default_factory=dict)
 
     def refresh_tokens(self) -> RefreshTokens:
         """Makes and reads refresh tokens."""
@@ -125,7 +128,7 @@ def build_keyring(settings: Settings, store: SqlKeyStore | None = None) -> Keyri
 def ticket_key(vault: Vault) -> bytes:
     """The key of use-tickets; opening it commits an audit row (VA-32), so never inside a transaction. Raises RefusedToStart."""
     try:
-        found = ticketkey.load(vault, record_open)
+        found = ticketkey.load(vault, record_open_patiently)
     except VaultError as error:
         raise RefusedToStart(f"key of use-tickets: {error}") from error
     if found is None:
@@ -182,6 +185,11 @@ def record_open(event: OpenEvent) -> None:
             session, Tag.SECRET_OPENED, actor=SYSTEM, now=clock.now(), record=event.context.record,
             purpose=event.context.purpose.value, version=event.context.version, key_id=event.key_id, fields=list(event.fields),
         )  # fmt: skip
+
+
+def record_open_patiently(event: OpenEvent) -> None:
+    """The same where no person waits for the answer: a busy database is asked again before the open is given up."""
+    retrying(lambda: record_open(event))
 
 
 def _alarm_wraps(key: CompanyKey, total: int) -> None:

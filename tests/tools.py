@@ -16,7 +16,7 @@ from connectors.recipes.hosts import Ground
 from connectors.recipes.load import load
 from connectors.recipes.model import Recipe
 from idp.core import clock, ids
-from idp.core.db import transaction
+from idp.core.db import retrying, transaction
 from idp.domain.applications.models import Application
 from idp.domain.authn.login import AAL1
 from idp.domain.directory.models import Account, Company, Store
@@ -42,6 +42,9 @@ class Place:
 
     def enter(self, account_id: uuid.UUID) -> Person:
         """This person logs in to the portal and has an app session of the tool: the gate of what follows."""
+        return retrying(lambda: self._enter(account_id))
+
+    def _enter(self, account_id: uuid.UUID) -> Person:
         now = clock.now()
         with self.app.app_context(), transaction() as session:
             row = session.execute(select(Account.company_id, Account.epoch).where(Account.id == account_id)).one()
@@ -72,6 +75,10 @@ class Place:
 
 def place(app: Flask, text: bytes, *, company: str = "AOBA", store: str | None = "S1", **over: Any) -> Place:
     """A tool with this recipe and one account in it."""
+    return retrying(lambda: _placed(app, text, company, store, over))
+
+
+def _placed(app: Flask, text: bytes, company: str, store: str | None, over: dict[str, Any]) -> Place:
     now, recipe = clock.now(), load(text, GROUND).recipe
     number = next(NUMBERS)
     with app.app_context(), transaction() as session:

@@ -21,6 +21,7 @@ from connectors.engine.egress_proxy import EgressProxy
 from connectors.engine.failures import Failed
 from connectors.engine.http_driver import BeforeSubmit, HttpDriver
 from connectors.engine.outcome import LoginResult, asks_for_human, result, why_not
+from connectors.engine.tool_time import ToolTime
 from connectors.ports import NewSecret, Revealable
 from connectors.recipes.checks import Page, condition_holds, folded
 from connectors.recipes.model import By, Recipe, Step
@@ -92,6 +93,7 @@ class BrowserDriver:
         self._watch = watch
         self._browser, self._http, self._recipe, self._values = browser, http, recipe, values
         self._new_secret, self._loopback, self._before_submit = new_secret, loopback, before_submit
+        self._time = ToolTime(self, recipe.login.timeout_s)
         self.submitted = False
 
     async def login(self) -> LoginResult:
@@ -99,7 +101,7 @@ class BrowserDriver:
         hosts = self._recipe.hosts
         proxy = EgressProxy((*hosts.declared, *hosts.public), loopback=self._loopback)
         try:
-            async with asyncio.timeout(self._recipe.login.timeout_s), proxy.running() as address:
+            async with self._time.running(), proxy.running() as address:
                 context = await self._browser.new_context(
                     accept_downloads=False,
                     service_workers="block",
@@ -112,8 +114,6 @@ class BrowserDriver:
                     jar = await self._in(context)
                 finally:
                     await context.close()
-        except TimeoutError:
-            raise Failed("tool_away", submitted=self.submitted) from None
         except PlaywrightError:
             # Its text can hold a typed value ("fill(…)"), so nothing of it goes on.
             raise Failed("recipe_drift", submitted=self.submitted) from None
@@ -183,7 +183,7 @@ class BrowserDriver:
             if sum([await one.is_visible() for one in shown]) > job.passwords:
                 raise Failed("unexpected_field", submitted=self.submitted, line=step.line)
             if not self.submitted:
-                await self._before_submit()
+                await self._time.stopped(self._before_submit)
                 self.submitted = True
         job.passwords = 0
         job.moved_at = asyncio.get_running_loop().time()

@@ -6,7 +6,6 @@ unknown password field in the form. One job has one empty jar; nothing is writte
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Literal
@@ -19,6 +18,7 @@ from connectors.egress import Refused, judge_url
 from connectors.engine import forms
 from connectors.engine.failures import Failed
 from connectors.engine.outcome import LoginResult, Standing, asks_for_human, result, standing, why_not
+from connectors.engine.tool_time import ToolTime
 from connectors.ports import NewSecret, Now, Revealable
 from connectors.recipes import urls
 from connectors.recipes.checks import Page, holds
@@ -35,7 +35,8 @@ BeforeSubmit = Callable[[], Awaitable[None]]
 class HttpDriver:
     """One job at one tool account; made anew for each, so no two jobs share a cookie.
 
-    before_submit: awaited before the first request that carries a secret; it commits `submitted_at` and counts the try.
+    before_submit: awaited before the first request that carries a secret; it commits `submitted_at` and counts the try. The
+    tool's time stands still meanwhile.
     device: cookies by which the tool remembers this device, from an earlier login.
     """
 
@@ -57,11 +58,12 @@ class HttpDriver:
         self._jar = Jar(device or (), user_agent=USER_AGENT)
         self._page = Page("", 0)
         self._charset = recipe.charset
+        self._time = ToolTime(self, recipe.login.timeout_s)
         self.submitted = False
 
     async def login(self) -> LoginResult:
         """Log in and prove it. Raises Failed."""
-        async with self._deadline():
+        async with self._time.running():
             if self._recipe.login.basic_auth is not None:
                 await self._use_basic()
             await self._walk(self._recipe.login.url, self._recipe.login.steps, self._values)
@@ -78,7 +80,7 @@ class HttpDriver:
             raise Failed("recipe_drift")
         self._jar = Jar(jar, authorization=jar.authorization, user_agent=jar.user_agent)
         named = {f"{name}{NEW}": new for name in self._recipe.secret_fields}
-        async with self._deadline():
+        async with self._time.running():
             await self._walk(change.url, change.steps, {**self._values, **named})
         if holds(change.success, self._page):
             return "changed"
@@ -88,7 +90,7 @@ class HttpDriver:
 
     async def probe(self, jar: Jar) -> Standing:
         """Whether a jar is logged in, seen from the probe page. Raises Failed `tool_away`."""
-        async with self._deadline():
+        async with self._time.running():
             return standing(self._recipe, await self._look(jar))
 
     async def log_out(self, jar: Jar) -> bool:
@@ -99,7 +101,7 @@ class HttpDriver:
         """
         logout, kept = self._recipe.session.logout, Jar.from_json(jar.to_json())
         if logout is not None:
-            async with self._deadline():
+            async with self._time.running():
                 await self._send(logout.method, logout.url, jar, b"" if logout.method == "POST" else None)
         return await self.probe(kept) == "logged_out"
 
@@ -150,7 +152,7 @@ class HttpDriver:
                 raise Failed("secret_in_url", submitted=self.submitted, line=step.line)
             if self._page.tree.css_first("iframe:not(noscript iframe), frame") is not None:
                 raise Failed("origin_mismatch", submitted=self.submitted, line=step.line)
-            await self._before_submit()
+            await self._time.stopped(self._before_submit)
             self.submitted = True
         body = form.encoded(self._charset)
         if form.method == "POST":
@@ -253,14 +255,11 @@ class HttpDriver:
         user, password = self._recipe.login.basic_auth or ("", "")
         if user not in self._values or password not in self._values:
             raise Failed("field_missing")
-        await self._before_submit()
+        await self._time.stopped(self._before_submit)
         self.submitted = True
         self._jar.authorization = aiohttp.encode_basic_auth(
             self._values[user].reveal(), self._values[password].reveal()
         )
-
-    def _deadline(self) -> _Deadline:
-        return _Deadline(self, self._recipe.login.timeout_s)
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
@@ -271,19 +270,3 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
         if len(data) > MAX_PAGE:
             break
     return bytes(data)
-
-
-class _Deadline:
-    """The time of a whole walk; running out is `tool_away`, counted if something was sent."""
-
-    def __init__(self, driver: HttpDriver, seconds: float) -> None:
-        self._driver, self._timeout = driver, asyncio.timeout(seconds)
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *error: object) -> None:
-        try:
-            await self._timeout.__aexit__(*error)  # type: ignore[arg-type]
-        except TimeoutError:
-            raise Failed("tool_away", submitted=self._driver.submitted) from None

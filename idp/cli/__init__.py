@@ -53,11 +53,8 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except (SekishoError, RefusedToStart) as error:
-        public = (
-            (error.public % error.values if error.values else error.public)
-            if isinstance(error, SekishoError)
-            else str(error)
-        )
+        # here and not above: it brings the whole product, and the children of `serve` import this package
+        public = import_module("idp.cli.common").said(error) if isinstance(error, SekishoError) else str(error)
         private = f" ({error.private})" if isinstance(error, SekishoError) and error.private else ""
         click.echo(f"sekisho: {public}{private}", err=True)
         sys.exit(1)

@@ -115,7 +115,7 @@ def fetch(services: Services, source: str) -> tuple[bytes, str | None]:
     if source.startswith(("https://", "http://")):
         return refresh.fetch(services.outbound, source), source
     if not source:
-        raise Invalid("このアプリにはメタデータの住所がありません。--metadata で渡してください。", field="metadata")
+        raise Invalid("このアプリにはメタデータのURLがありません。--metadata で渡してください。", field="metadata")
     if source == "-":
         return sys.stdin.buffer.read(), None
     try:

@@ -7,15 +7,18 @@ then how it ended with the steps it reached, or one line for a rehearsal. No thr
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from flask import Flask
 from sqlalchemy import event
@@ -23,8 +26,10 @@ from sqlalchemy.orm import Session
 
 from idp.app import create_app
 from idp.core import clock
-from idp.core.db import db, transaction
+from idp.core.db import db, reading, transaction
 from idp.core.outbound import Answer, HttpOutbound, Outbound, Rules
+from idp.domain.gateway import admissions
+from idp.domain.gateway.models import GatewaySession
 from idp.ledgers.audit.head import Head, HeadFile
 from idp.ledgers.audit.log import Actor
 from idp.lifecycle.revocation import cascade
@@ -32,6 +37,7 @@ from idp.lifecycle.revocation.cascade import Order, Target
 from idp.lifecycle.revocation.words import Door, Reason, Scope
 from idp.worker import Worker
 from idp.worker import main as run_worker
+from tests.actors import Browser
 from tests.conftest import dispose, settings_for
 from tests.crash import engine_child
 
@@ -61,6 +67,14 @@ class Steps:
         self.tell(name)
         if self.reached == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """What is done in the block is no step: a person dies of what they do, not of how a test finds its way."""
+        before = (self.reached, self.at, self.tell)
+        self.at, self.tell = 0, lambda _name: None
+        yield
+        self.reached, self.at, self.tell = before
 
     def watch(self, app: Flask) -> None:
         """Every statement and every commit of this application is a step."""
@@ -118,7 +132,38 @@ def act(app: Flask, steps: Steps, order: dict[str, Any]) -> None:
         case "seal":
             seal(app, steps)
         case "engine":
-            engine(app, steps)
+            engine_child.work(app, coarse(steps))
+        case "launch":
+            launch(app, steps, order)
+        case "certify":
+            engine_child.certify(app, coarse(steps), uuid.UUID(order["account"]))
+
+
+def launch(app: Flask, steps: Steps, order: dict[str, str]) -> None:
+    """Somebody with this login cookie opens the tool and comes in: three transactions, and after each what its caller was told."""
+    tell, challenge = steps.tell, b"n" * 32
+    text = base64.urlsafe_b64encode(challenge).rstrip(b"=").decode()
+    with Browser(app) as phone:
+        phone.http.cookies.set("sekisho", order["cookie"], domain="localhost.local", path="/")
+        with steps.unseen():  # keys are read again every ten seconds: now, and not in the middle of a step
+            with app.app_context():
+                app.extensions["sekisho"].signer.refresh(now=clock.now())
+            token = phone.forms(phone.get("/me/password"))[-1]["fields"]["csrf_token"]
+        steps.tell = lambda name: tell(f"launch {name}")
+        opened = phone.post("/tools/shifts/open", {"csrf_token": token}, follow=False)
+        row_id = uuid.UUID(opened.headers["location"].rpartition("/")[2])
+        steps(f"answered: {row_id}")
+        with steps.unseen(), app.app_context(), reading() as session:
+            host = next(iter(session.get_one(GatewaySession, row_id).hosts))
+        steps.tell = lambda name: tell(f"admit {name}")
+        asked = phone.get(f"/tools/admit?label={host.partition('.')[0]}&challenge={text}", follow=False)
+        ticket = dict(parse_qsl(urlsplit(asked.headers["location"]).query))["ticket"]
+        steps(f"answered: {ticket}")
+    steps.tell = lambda name: tell(f"enter {name}")
+    with app.app_context(), transaction() as session:
+        inside = admissions.enter(session, ticket, host=host, challenge=challenge, now=clock.now())
+    assert inside is not None
+    steps(f"answered: {inside.cookie}")
 
 
 class DeadlyHead(HeadFile):
@@ -144,12 +189,12 @@ def seal(app: Flask, steps: Steps) -> None:
         sealer.release()
 
 
-def engine(app: Flask, steps: Steps) -> None:
-    """The login engine, with its own coarser steps: several threads write, so that single statements have no order."""
-    coarse = Steps()
-    coarse.at, coarse.tell = steps.at, steps.tell
+def coarse(steps: Steps) -> Steps:
+    """Steps of the engine: several threads write, so that single statements have no order."""
+    made = Steps()
+    made.at, made.tell = steps.at, steps.tell
     steps.at, steps.tell = 0, lambda _name: None
-    engine_child.work(app, coarse)
+    return made
 
 
 def prepare(url: str, folder: str) -> tuple[Flask, Steps]:

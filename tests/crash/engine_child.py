@@ -7,9 +7,11 @@ Reading is no step: a death there is a death at the commit before it.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
+import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from flask import Flask
@@ -19,13 +21,17 @@ from sqlalchemy.orm import Session
 from connectors.egress import open_client
 from idp.core.db import db
 from idp.domain.credentials.opening import Brake
+from idp.edges.tools.certifying import certify_account
 from idp.edges.tools.engine import Engine
 from idp.edges.tools.means import Means
 from idp.edges.tools.threads import Threads
+from idp.ledgers.audit.log import Actor
 from idp.services import ENGINE_OPENS, build_vault, ticket_key
 
 #: tables whose commits are steps; a commit of the audit row alone is none
 OURS = {"rotation", "credential_version", "tool_session", "login_job", "use_ticket", "tool_account"}
+#: a heart that beats: it holds what is held already, and comes when it comes
+BEAT = re.compile(r"UPDATE \w+ SET (leased_until|held_until)=[^,]+")
 _wrote = threading.local()
 _hear: list[Callable[[str], object]] = []
 
@@ -64,7 +70,8 @@ def watch(app: Flask, name_of: Callable[[str], str]) -> None:
 
     def writes(_conn: Any, _cursor: Any, text: str, *_: Any) -> None:
         verb, _, table = name_of(text).partition(" ")
-        if verb in {"UPDATE", "INSERT"} and table.removeprefix("INTO ") in OURS:
+        beats = BEAT.fullmatch(text.partition(" \nWHERE ")[0].partition(" WHERE ")[0])
+        if verb in {"UPDATE", "INSERT"} and table.removeprefix("INTO ") in OURS and not beats:
             _wrote.names = {*getattr(_wrote, "names", set()), f"{verb} {table.removeprefix('INTO ')}"}
 
     def committed(_session: Session) -> None:
@@ -80,12 +87,29 @@ def watch(app: Flask, name_of: Callable[[str], str]) -> None:
 
 def work(app: Flask, tell: Callable[[str], object]) -> None:
     """One engine over this application until nothing is due."""
+
+    async def drain(means: Means) -> None:
+        await Engine(means).drain()
+
     _hear.append(tell)
-    asyncio.run(_work(app, tell))
+    asyncio.run(_with_means(app, tell, drain))
     _hear.pop()
 
 
-async def _work(app: Flask, tell: Callable[[str], object]) -> None:
+def certify(app: Flask, tell: Callable[[str], object], tool_account_id: uuid.UUID) -> None:
+    """`sekisho tool certify` up to the answer of the login: who gets so far needs a browser, which nobody has here."""
+
+    async def run(means: Means) -> None:
+        await certify_account(means, None, tool_account_id, actor=Actor("cli"))  # type: ignore[arg-type]
+
+    _hear.append(tell)
+    asyncio.run(_with_means(app, tell, run))
+    _hear.pop()
+
+
+async def _with_means(
+    app: Flask, tell: Callable[[str], object], work: Callable[[Means], Coroutine[Any, Any, None]]
+) -> None:
     settings = app.extensions["sekisho"].settings
     with app.app_context():
         vault = build_vault(settings, opens=ENGINE_OPENS)
@@ -94,6 +118,6 @@ async def _work(app: Flask, tell: Callable[[str], object]) -> None:
     try:
         async with open_client(loopback=True, total_s=None) as client:
             means = Means(threads, settings, vault, Brake(1000), key, BetweenSteps(client, tell))  # type: ignore[arg-type]
-            await Engine(means).drain()
+            await work(means)
     finally:
         threads.close()

@@ -8,9 +8,12 @@ each death: a kept version logs in, nothing is submitted twice, no account is lo
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from datetime import timedelta
 
 import time_machine
+from aiohttp import web
 
 from idp.core import clock
 from idp.domain.gateway.models import LoginJob
@@ -151,3 +154,56 @@ def test_VA_47_engine_killed_in_a_login(world: World, condemned: Condemned) -> N
                     assert all(job.done_at is not None for job in jobs)
 
     run()
+
+
+def test_VA_47_certification_killed(world: World, condemned: Condemned) -> None:
+    """Held, opened, counted, sent: nobody logs in beside it, its try stays counted, and after 20 s the account is free again."""
+    deaths = ("committed INSERT use_ticket, UPDATE tool_account", "committed UPDATE use_ticket", "committed UPDATE tool_account", "sent")  # fmt: skip
+    numbers = iter(range(900, 999))
+
+    @in_loop_for(120)
+    async def run() -> None:
+        for at, name in enumerate(deaths, start=1):
+            site = tool()
+            async with running(site), room(world.app, site) as on:
+                order, began = {"account": str(on.account_id)}, clock.now()
+                if name == "sent":
+                    steps = await _killed_by_the_tool(condemned, site, order)
+                else:
+                    dead, steps = await asyncio.to_thread(condemned.run, "certify", at, **order)
+                    assert dead
+                assert steps == list(deaths[: min(at, 3)])
+                assert (await on.account()).tries == (at >= 3)
+                hits, who = len(site.hits), on.at.enter(world.person(str(next(numbers)).zfill(4)).id)
+                with time_machine.travel(began, tick=False):
+                    opened = await on.open(who)
+                    await on.engine.drain()
+                    assert await on.state(opened) == ("opening", None), "somebody may be at work there"
+                    assert len(site.hits) == hits
+                held_until = (await on.account()).held_until
+                assert held_until is not None
+                with time_machine.travel(held_until, tick=False):
+                    opened = await on.open(who)
+                    await on.engine.drain()
+                    assert await on.state(opened) == ("live", None), name
+                assert (await on.account()).tries == 0
+                assert not site.locked
+
+    run()
+
+
+async def _killed_by_the_tool(condemned: Condemned, site: Site, order: dict[str, str]) -> list[str]:
+    """The process dies while the tool looks at the password that it got. Returns the steps before that."""
+    login, begun = site._login, asyncio.get_running_loop().create_future()
+
+    async def kill(request: web.Request, body: bytes) -> web.Response:
+        if request.method == "POST":
+            os.kill(await begun, signal.SIGKILL)
+        return await login(request, body)
+
+    site._login = kill  # type: ignore[method-assign]
+    begun.set_result(await asyncio.to_thread(condemned.begin, "certify", None, **order))
+    dead, steps = await asyncio.to_thread(condemned.ended)
+    assert dead
+    site._login = login  # type: ignore[method-assign]
+    return steps

@@ -44,7 +44,8 @@ def in_loop_for(seconds: float) -> Callable[[Test], Callable[..., None]]:
     return wrap
 
 
-in_loop = in_loop_for(30)
+#: ends a test that hangs; long, because a slow disk is no hang
+in_loop = in_loop_for(120)
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -13,9 +13,10 @@ _REQUEST = re.compile(rb"(?:^|(?<=\r\n\r\n))(GET|HEAD|POST|PUT|PATCH|DELETE|OPTI
 
 @dataclass
 class Wire:
-    """One connection. said: everything from the gateway; open: whether both sides still hold it."""
+    """One connection. said: everything from the near side; heard: everything back to it; open: whether both still hold it."""
 
     said: bytearray = field(default_factory=bytearray)
+    heard: bytearray = field(default_factory=bytearray)
     open: bool = True
 
     @property
@@ -51,7 +52,7 @@ class Tap:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         sides = {
             asyncio.create_task(_pump(reader, far_writer, wire.said)),
-            asyncio.create_task(_pump(far_reader, writer)),
+            asyncio.create_task(_pump(far_reader, writer, wire.heard)),
         }
         await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
         wire.open = False

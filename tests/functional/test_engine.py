@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import sqlite3
+import threading
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from flask import Flask
+from sqlalchemy import event, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from connectors.scanset import Patterns
 from idp.core import clock
-from idp.core.db import change
+from idp.core.db import change, db
 from idp.domain.credentials.models import CredentialVersion, SealedCredential
 from idp.domain.gateway import jars, login_jobs, tool_sessions
 from idp.domain.gateway.models import GatewaySession, LoginJob, ToolSession, UseTicket
@@ -24,7 +31,7 @@ from idp.edges.tools.desk import TicketInvalid
 from idp.edges.tools.logins import LoginRun
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent
-from idp.services import record_open
+from idp.services import record_open_patiently
 from tests.actors import World
 from tests.engine_room import Room, room
 from tests.fakes.device import PASSWORD, in_loop
@@ -48,7 +55,9 @@ async def jar_of(on: Room, tool_session_id: uuid.UUID) -> dict[str, str]:
     account = on.at.account
     place = jars.Place(account, tool_session_id)
     jar = await on.engine.means.call(
-        lambda: jars.open_jar(on.vault, place, stored.jar_sealed, version=stored.jar_version, record=record_open)
+        lambda: jars.open_jar(
+            on.vault, place, stored.jar_sealed, version=stored.jar_version, record=record_open_patiently
+        )
     )
     return dict(jar.values())
 
@@ -77,7 +86,7 @@ def test_VA_30_a_launch_logs_in_and_seals_what_the_gateway_needs(world: World) -
             async with running(site), room(world.app, site) as on:
                 who = on.at.enter(someone.id)
                 opened = await on.open(who)
-                await on.engine.drain()
+                await on.settle()
                 assert await on.state(opened) == ("live", None), name
                 row = await on.row(ToolSession, opened)
                 assert (row.generation, row.jar_version) == (1, 1)
@@ -86,7 +95,7 @@ def test_VA_30_a_launch_logs_in_and_seals_what_the_gateway_needs(world: World) -
                 scan = await on.engine.means.call(
                     lambda on=on, row=row: jars.open_scan(  # type: ignore[misc]
                         on.vault, jars.Place(on.at.account, row.id),
-                        row.scan_sealed, generation=1, record=record_open,
+                        row.scan_sealed, generation=1, record=record_open_patiently,
                     )
                 )  # fmt: skip
                 assert Patterns(scan=scan).found_in(site.credentials["password"].encode()), name
@@ -127,8 +136,8 @@ def test_VA_47_what_goes_wrong_is_counted_shown_and_never_repeated(world: World)
                 await on.deposit({**STORE, **values})
                 await on.call(lambda session, on=on: certified(session, on))
                 opened = await on.open(on.at.enter(someone.id))
-                await on.engine.drain()
-                await on.engine.drain()
+                await on.settle()
+                await on.settle()
                 assert await on.state(opened) == state, name
                 posts = [hit for hit in site.hits if hit.method == "POST"]
                 assert len(posts) == submits, name
@@ -164,13 +173,13 @@ async def _renewal(world: World) -> None:
     async with running(site), room(world.app, site) as on:
         who = person(world, on)
         opened = await on.open(who)
-        await on.engine.drain()
+        await on.settle()
         first = (await jar_of(on, opened))[SESSION]
         site.forget_sessions()
         for _ in range(3):  # every gateway process that saw the page asks; one login follows
             said = await on.call(lambda s: tool_sessions.renew(s, opened, generation=1, now=clock.now()))
             assert said == "renewing"
-        await on.engine.drain()
+        await on.settle()
         row = await on.row(ToolSession, opened)
         assert (row.state, row.generation, site.logins) == ("live", 2, 2)
         assert (await jar_of(on, opened))[SESSION] != first
@@ -178,7 +187,7 @@ async def _renewal(world: World) -> None:
         assert await on.call(lambda s: tool_sessions.renew(s, opened, generation=2, now=clock.now())) == "needs_human"
         # a person has looked: those inside get a new login; with nobody inside the session ends instead
         assert await on.call(lambda s: tool_sessions.resolved(s, on.account_id, now=clock.now())) == 1
-        await on.engine.drain()
+        await on.settle()
         assert await on.state(opened) == ("live", None)
         await on.call(
             lambda s: change(
@@ -186,7 +195,7 @@ async def _renewal(world: World) -> None:
             )
         )
         await on.call(lambda s: tool_sessions.renew_one(s, opened, generation=3, now=clock.now()))
-        await on.engine.drain()
+        await on.settle()
         assert await on.state(opened) == ("ended", "nobody_inside")
         assert await on.jobs(opened) == ["live", "live", "live", "logged_out"]
         assert site.logins == 3
@@ -199,12 +208,12 @@ async def _cut(world: World) -> None:
         # 1 after the login: the tool's logout is sent, its probe refuses the jar, and the jar is gone
         who = person(world, on)
         opened = await on.open(who)
-        await on.engine.drain()
+        await on.settle()
         session_id = (await jar_of(on, opened))[SESSION]
         assert session_id in site.sessions
         cut = ToolSession.account_id == who.account_id
         await on.call(lambda s: tool_sessions.end(s, cut, reason="cut", now=clock.now()))
-        await on.engine.drain()
+        await on.settle()
         row = await on.row(ToolSession, opened)
         assert (row.state, row.end_reason, row.jar_sealed, row.scan_sealed) == ("ended", "cut", None, None)
         assert await on.jobs(opened) == ["live", "logged_out"]
@@ -216,7 +225,7 @@ async def _cut(world: World) -> None:
         await on.call(
             lambda s: tool_sessions.end(s, ToolSession.account_id == other.account_id, reason="cut", now=clock.now())
         )
-        await on.engine.drain()
+        await on.settle()
         assert await on.state(waiting) == ("ended", "cut")
         assert len(site.hits) == hits
         # 3 in the middle of the login: it comes back to a session that nobody wants, and is logged out again
@@ -233,7 +242,7 @@ async def _cut(world: World) -> None:
 
         site._login = cut_meanwhile  # type: ignore[method-assign]
         logins = site.logins
-        await on.engine.drain()
+        await on.settle()
         assert site.logins == logins + 1
         assert await on.state(under_way) == ("ended", "cut")
         assert await on.jobs(under_way) == ["discarded_logged_out"]
@@ -283,7 +292,7 @@ async def _joined(world: World) -> None:
                 s, update(UseTicket).where(UseTicket.account_id == leaver.account_id).values(ended_at=clock.now())
             )
         )
-        await on.engine.drain()
+        await on.settle()
         assert await on.state(opened) == ("live", None)
         assert await on.jobs(opened) == ["ticket_invalid", "live"]
 
@@ -305,7 +314,7 @@ async def _vault_away(world: World) -> None:
             )
         )
         opened = await on.open(who)
-        await on.engine.drain()
+        await on.settle()
         assert await on.state(opened) == ("needs_human", "vault_integrity")
         assert not [hit for hit in site.hits if hit.method == "POST"]
         assert (await on.account()).state == "degraded"
@@ -320,19 +329,87 @@ def test_VA_30_VA_32_what_is_no_ticket_and_what_is_no_seal_opens_nothing(world: 
     _vault_away(world)
 
 
+@contextlib.contextmanager
+def busy(app: Flask, folder: Path) -> Iterator[list[str]]:
+    """Each transaction that writes to the log or seals a jar is refused once, with a real error of a database that is locked."""
+    refused: list[str] = []
+    again = threading.local()  # a transaction is repeated by the thread that tried it
+
+    def refuse(_conn: Any, _cursor: Any, text: str, *_: Any) -> None:
+        wanted = text.startswith(("INSERT INTO audit_event", "UPDATE company_key"))
+        if wanted and not getattr(again, "tried", False):
+            again.tried = True
+            refused.append(text.split("(", maxsplit=1)[0])
+            raise OperationalError(text, {}, locked(folder))
+
+    def committed(_conn: Any) -> None:
+        again.tried = False
+
+    with app.app_context():
+        engines = list(db.engines.values())
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", refuse)
+        event.listen(engine, "commit", committed)
+    try:
+        yield refused
+    finally:
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", refuse)
+            event.remove(engine, "commit", committed)
+
+
+def locked(folder: Path) -> sqlite3.OperationalError:
+    """What SQLite says to the second writer."""
+    first, second = (sqlite3.connect(folder / "other.sqlite", timeout=0, isolation_level=None) for _ in range(2))
+    try:
+        first.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError) as error:
+            second.execute("BEGIN IMMEDIATE")
+        return error.value
+    finally:
+        first.close()
+        second.close()
+
+
+@in_loop
+async def _busy(world: World, folder: Path) -> None:
+    site = Site(STORE)
+    async with running(site), room(world.app, site) as on:
+        opened = await on.open(person(world, on))
+        with busy(world.app, folder) as refused:
+            await on.settle()
+            assert await on.state(opened) == ("live", None)
+            planned = await on.plan()
+            await on.settle()
+            assert (await on.rotation(planned)).state == "done"
+            await on.call(lambda s: tool_sessions.end(s, ToolSession.id == opened, reason="cut", now=clock.now()))
+            await on.settle()
+        assert await on.state(opened) == ("ended", "cut")
+        assert await on.jobs(opened) == ["live", "live", "logged_out"]
+        assert len(refused) > 10, refused
+        rows = await audit(on, Tag.SECRET_OPENED)
+        tickets = [row.detail["ticket_id"] for row in rows if "ticket_id" in row.detail]
+        assert len(tickets) == len(set(tickets)) == 3, "what was refused is written once"
+
+
+def test_VA_32_a_database_that_is_busy_for_a_moment_leaves_nothing_undone(world: World, tmp_path: Path) -> None:
+    """Each open is recorded again before it is given up; a login, a rotation and a logout come to their ends."""
+    _busy(world, tmp_path)
+
+
 @in_loop
 async def _idle_and_old(world: World) -> None:
     site = Site(STORE)
     async with running(site), room(world.app, site) as on:
         who = person(world, on)
         opened = await on.open(who)
-        await on.engine.drain()
+        await on.settle()
         # twelve hours with people inside: one new login, and the old session is left at the tool
         old = (await jar_of(on, opened))[SESSION]
         await on.call(
             lambda s: change(s, update(ToolSession).where(ToolSession.id == opened).values(ends_at=clock.now()))
         )
-        await on.engine.drain()
+        await on.settle()
         assert await on.state(opened) == ("live", None)
         assert old not in site.sessions
         assert (await jar_of(on, opened))[SESSION] in site.sessions
@@ -346,7 +423,7 @@ async def _idle_and_old(world: World) -> None:
                 .values(ended_at=past, last_seen_at=past),
             )
         )
-        await on.engine.drain()
+        await on.settle()
         assert await on.state(opened) == ("ended", "idle")
         assert not site.sessions
 

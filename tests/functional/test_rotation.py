@@ -58,11 +58,11 @@ async def _plain(world: World) -> None:
     async with running(site), room(world.app, site) as on:
         assert (await credential(on)).known_to_people
         opened = await on.open(on.at.enter(world.person(str(next(NUMBERS))).id))
-        await on.engine.drain()
+        await on.settle()
         first = (await jar_of(on, opened))[SESSION]
         planned = await on.plan("leaver")
         assert await on.plan("owner") == planned, "one open rotation per credential"
-        await on.engine.drain()
+        await on.settle()
         row = await on.rotation(planned)
         assert (row.state, row.code) == ("done", None)
         words = {name: word_of(row.evidence, name) for name in ("new_password", "old_password", "old_session")}
@@ -92,7 +92,7 @@ async def _plain(world: World) -> None:
         # a tool that keeps the old sessions is measured as such
         site.change_ends_sessions = False
         again = await on.plan("schedule")
-        await on.engine.drain()
+        await on.settle()
         row = await on.rotation(again)
         assert (row.state, word_of(row.evidence, "old_session")) == ("done", "still_in")
         measured = await on.row(KillCapability, measured.id)
@@ -114,7 +114,7 @@ async def _odd(world: World) -> None:
         site = Site(store(), changing=habit, lock_after=3)
         async with running(site), room(world.app, site) as on:
             planned = await on.plan()
-            await on.engine.drain()
+            await on.settle()
             row = await on.rotation(planned)
             assert row.state == state, (habit, row.evidence)
             have = await kept(on)
@@ -131,7 +131,7 @@ async def _odd(world: World) -> None:
                 assert row.ended_at is None
                 with time_machine.travel(clock.now() + timedelta(days=2), tick=False):
                     hits = len(site.hits)
-                    await on.engine.drain()
+                    await on.settle()
                     assert len(site.hits) == hits, "a machine never goes on where a person is asked"
                 await _decided(on, row)
 
@@ -165,7 +165,7 @@ async def _waits(world: World) -> None:
             row = await on.rotation(planned)
             assert (row.state, row.code, changes(on)) == ("pending", "no_tries", 0), "two tries are needed to begin"
             frozen.shift(timedelta(minutes=31))
-            await on.engine.drain()
+            await on.settle()
         row = await on.rotation(planned)
         assert row.state == "done"
         assert (await kept(on))["current"] == site.credentials["password"]
@@ -174,7 +174,7 @@ async def _waits(world: World) -> None:
         site.credentials["password"] = "somebody changed it"
         sent = changes(on)
         planned = await on.plan()
-        await on.engine.drain()
+        await on.settle()
         row = await on.rotation(planned)
         assert (row.state, row.code, changes(on) - sent) == ("needs_human", "refused", 0)
         assert (await kept(on))["current"] == current

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from idp.core.db import reading, transaction
+from idp.core.db import reading, retrying, transaction
 from idp.core.errors import Unavailable
 from idp.domain.credentials import service
 from idp.domain.credentials.models import CredentialVersion
@@ -152,7 +152,8 @@ def open_for(
             )
 
     try:
-        fields = vault.open(sealed, context, record=on_record)
+        # a database that is busy for a moment is asked again: it is no reason to leave a job undone
+        fields = vault.open(sealed, context, record=lambda event: retrying(lambda: on_record(event)))
     except NotRecorded as error:
         log.exception("the open of a secret could not be recorded; nothing was opened", extra={"code": NOT_RECORDED})
         raise NotOpened(NOT_RECORDED, f"credential {lying.credential_id}") from error
@@ -172,19 +173,27 @@ def _integrity(lying: _Lying, use: Use, error: Exception, *, actor: Actor, now: 
         "sealed bytes are not what was sealed for their place",
         extra={"code": INTEGRITY, "credential": str(lying.credential_id), "why": f"{type(error).__name__}: {error}"},
     )
-    with transaction() as session:
-        health.degrade(session, lying.account.id, INTEGRITY, actor=actor, now=now)
-        service.lock(session, lying.credential_id, INTEGRITY, actor=actor, now=now)
-        _record(session, Tag.SECRET_OPEN_ENDED, lying, use, result="refused", actor=actor, now=now, code=INTEGRITY)
+
+    def lock() -> None:
+        with transaction() as session:
+            health.degrade(session, lying.account.id, INTEGRITY, actor=actor, now=now)
+            service.lock(session, lying.credential_id, INTEGRITY, actor=actor, now=now)
+            _record(session, Tag.SECRET_OPEN_ENDED, lying, use, result="refused", actor=actor, now=now, code=INTEGRITY)
+
+    retrying(lock)
     return NotOpened(INTEGRITY, f"credential {lying.credential_id}")
 
 
 def _ended(lying: _Lying, use: Use, code: str | None, *, actor: Actor, now: datetime) -> None:
     """The outcome is a row as well. A value whose outcome cannot be written is not given out."""
-    try:
+
+    def write() -> None:
         with transaction() as session:
             result = "refused" if code else "ok"
             _record(session, Tag.SECRET_OPEN_ENDED, lying, use, result=result, actor=actor, now=now, code=code)
+
+    try:
+        retrying(write)
     except Exception as error:
         log.exception("the outcome of an open could not be recorded", extra={"code": NOT_RECORDED})
         raise NotOpened(NOT_RECORDED, f"credential {lying.credential_id}") from error

@@ -116,7 +116,8 @@ def open_session(session: Session, wish: Wish, *, domain: str, actor: Actor, now
 
 @dataclass(frozen=True)
 class Launch:
-    """A launch that its person watches. name: of the application; state, code: of the tool session; slow: it takes long."""
+    """A launch that its person watches. name: of the application; state, code: of the tool session, and `late`, `engine_away` once
+    its login has had more time than any login gets; slow: it takes long."""
 
     host: str
     name: str
@@ -126,6 +127,8 @@ class Launch:
 
 
 SLOW = timedelta(seconds=15)
+#: longer than the job that logs in may take (`tool_sessions.JOB_LIFE`): no engine has taken it, and none will
+LATE = timedelta(seconds=75)
 
 
 def launch_of(
@@ -149,7 +152,10 @@ def launch_of(
     ).one_or_none()  # fmt: skip
     if row is None:
         return None
-    return Launch(next(iter(row.hosts)), row.name, row.state, row.code, now - row.created_at > SLOW)
+    waited, state, code = now - row.created_at, row.state, row.code
+    if state == "opening" and waited > LATE:
+        state, code = "late", "engine_away"  # said, instead of a page that reloads for ever
+    return Launch(next(iter(row.hosts)), row.name, state, code, waited > SLOW)
 
 
 def is_live(session: Session, tool_session_id: uuid.UUID) -> bool:

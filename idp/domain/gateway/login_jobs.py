@@ -217,7 +217,8 @@ def is_busy(session: Session, tool_account_id: uuid.UUID, *, now: datetime, logi
             or_(Rotation.leased_until > now, Rotation.state.in_(rotations.IN_DOUBT if login else ())),
         )
     )
-    return bool(session.scalar(select(or_(job.exists(), rotation.exists()))))
+    held = select(ToolAccount.id).where(ToolAccount.id == tool_account_id, ToolAccount.held_until > now)
+    return bool(session.scalar(select(or_(job.exists(), rotation.exists(), held.exists()))))
 
 
 def _free(now: datetime) -> tuple[ColumnElement[bool], ...]:

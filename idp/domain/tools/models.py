@@ -84,6 +84,9 @@ class ToolAccount(Base):
     tries: Mapped[int] = mapped_column(default=0)
     tries_since: Mapped[datetime | None]
     blocked_until: Mapped[datetime | None]
+    #: a certification works here alone until then; jobs and rotations hold rows of their own
+    held_until: Mapped[datetime | None]
+    hold_fence: Mapped[int] = mapped_column(default=0, server_default="0")
     #: active, degraded, disabled
     state: Mapped[str] = mapped_column(String(16), default="active")
     #: why it is degraded: a code of the engine or the gateway

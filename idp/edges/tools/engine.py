@@ -23,7 +23,8 @@ from idp.domain.gateway import login_jobs, tool_sessions
 from idp.domain.gateway.models import GatewaySession, LoginJob, ToolSession
 from idp.domain.tools import tries
 from idp.edges.tools.desk import Taken
-from idp.edges.tools.logins import LeaseLost, LoginRun
+from idp.edges.tools.holding import LeaseLost
+from idp.edges.tools.logins import LoginRun
 from idp.edges.tools.means import Means
 from idp.edges.tools.rotating import RotationRun
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -25,7 +25,7 @@ from connectors.engine.outcome import LoginResult
 from connectors.ports import Revealable
 from connectors.recipes.model import Recipe
 from idp.core import clock
-from idp.core.db import change
+from idp.core.db import change, retrying
 from idp.core.errors import SekishoError
 from idp.domain.credentials.models import CredentialVersion, SealedCredential
 from idp.domain.credentials.opening import NotOpened
@@ -35,25 +35,21 @@ from idp.domain.gateway.models import ToolSession
 from idp.domain.tools import health, tries
 from idp.domain.tools.models import ToolAccount
 from idp.edges.tools.desk import JobDesk, Taken, TicketInvalid
+from idp.edges.tools.holding import LeaseLost, beating
 from idp.edges.tools.means import Means
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import SYSTEM, record
-from idp.services import record_open
+from idp.services import record_open_patiently
 from vault import VaultError
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S: Final = 5.0
 #: the tool is not what the recipe says: its certification no longer holds
 DRIFT: Final = frozenset(
     {"recipe_drift", "ambiguous_field", "unexpected_field", "check_unproven", "origin_mismatch", "secret_in_url"}
 )
 #: the vault will open again by itself, or the person is gone: the next launch may try, nobody has to look at the tool
 PASSING: Final = frozenset({"open_not_recorded", "vault_sealed", "open_brake", "ticket_invalid"})
-
-
-class LeaseLost(Exception):
-    """Another engine has the job, or nobody: nothing more may be sent and nothing stored."""
 
 
 class NoTries(Exception):
@@ -145,7 +141,9 @@ class LoginRun:
             return None
         place, sealed, generation = self._place(), stored.device_sealed, stored.generation
         return await self.means.call(
-            lambda: jars.open_device(self.means.vault, place, sealed, generation=generation, record=record_open)
+            lambda: jars.open_device(
+                self.means.vault, place, sealed, generation=generation, record=record_open_patiently
+            )
         )
 
     async def _succeeded(self, result: LoginResult) -> str:
@@ -164,7 +162,7 @@ class LoginRun:
             }  # fmt: skip
 
         try:
-            sealed = await self.means.call(seal)
+            sealed = await self.means.call(lambda: retrying(seal))
         except VaultError as error:
             return await self._discard(result.jar, error.code)
         try:
@@ -321,7 +319,7 @@ class LoginRun:
             return None
         try:
             return await self.means.call(
-                lambda: jars.open_jar(self.means.vault, place, sealed, version=version, record=record_open)
+                lambda: jars.open_jar(self.means.vault, place, sealed, version=version, record=record_open_patiently)
             )
         except (VaultError, SekishoError):
             log.exception("a jar does not open", extra={"tool_session": str(stored.id)})
@@ -363,33 +361,3 @@ def _proven(session: Session, job: Job, *, now: datetime) -> None:
         SealedCredential.current_version == CredentialVersion.version,
     )
     change(session, update(CredentialVersion).where(CredentialVersion.credential_id.in_(current)).values(proven_at=now))
-
-
-@contextlib.asynccontextmanager
-async def beating(extend: Callable[[], Any]) -> AsyncIterator[None]:
-    """Hold a lease while the block runs. Raises LeaseLost in the block when it is taken away."""
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - asyncio runs every job as a task
-    lost = False
-
-    async def beat() -> None:
-        nonlocal lost
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            if not await extend():
-                lost = True
-                task.cancel()
-                return
-
-    heart = asyncio.create_task(beat())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if lost:
-            task.uncancel()
-            raise LeaseLost from None
-        raise
-    finally:
-        heart.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await heart

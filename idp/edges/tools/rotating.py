@@ -21,6 +21,7 @@ from connectors.engine.rotation import MIN_TRIES_TO_START, TERMINAL, Event, Stat
 from connectors.ports import Revealable
 from connectors.recipes.password_rules import Rules
 from idp.core import clock, ids
+from idp.core.db import retrying
 from idp.domain.credentials import rotations, service
 from idp.domain.credentials.opening import NotOpened
 from idp.domain.credentials.rotations import Held, Lost
@@ -28,7 +29,8 @@ from idp.domain.gateway import tool_sessions
 from idp.domain.gateway.tickets import Purpose, issue_use_ticket
 from idp.domain.tools import capability, health, tries
 from idp.edges.tools.desk import JobDesk, Taken, TicketInvalid
-from idp.edges.tools.logins import LeaseLost, NoTries, beating
+from idp.edges.tools.holding import LeaseLost, beating
+from idp.edges.tools.logins import NoTries
 from idp.edges.tools.means import Means
 from idp.ledgers.audit.log import SYSTEM
 from vault import Secret
@@ -269,7 +271,7 @@ class RotationRun:
             name: made if name in self._recipe.secret_fields else Secret(value.reveal()) for name, value in old.items()
         }
         vault, account = self._means.vault, self._account
-        fresh = await self._means.call(lambda: service.seal(vault, account, fields, now=clock.now()))
+        fresh = await self._means.call(lambda: retrying(lambda: service.seal(vault, account, fields, now=clock.now())))
         held = self._held
         self._held = await self._means.write(lambda session: rotations.sealed(session, held, fresh, now=clock.now()))
         self._values[fresh.version] = fields

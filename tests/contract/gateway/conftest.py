@@ -25,6 +25,7 @@ OVER_THE_DATABASE = {
     "test_many_waiting_requests_cause_one_login", "test_a_tool_that_logs_out_at_once_again_is_left_to_a_person",
     "test_a_cut_during_the_renewal_wins", "test_cookies_of_the_old_login_do_not_reach_the_new_jar",
     "test_what_changes_something_is_on_record_before_it_is_sent",
+    "test_VA_50_random_schedules_of_requests_and_a_cut",
     "test_VA_50_a_form_begun_before_the_cut_and_finished_after_it", "test_VA_50_the_sweep_ends_a_form_that_is_still_on_its_way",
 }  # fmt: skip
 
