@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from flask import Flask
 from sqlalchemy import select, update
 
 from connectors.cookies import Jar
-from connectors.ports import AccessRow, Admission, GatewayPorts, GatewayView, JarState, RenewResult
+from connectors.ports import AccessRow, Admission, GatewayPorts, JarState, RenewResult
 from connectors.recipes.model import Recipe
 from idp.core import clock, ids
 from idp.core.db import add_all, claim, transaction
@@ -29,7 +29,7 @@ from idp.domain.gateway.models import GatewayAccess, GatewaySession, ToolSession
 from idp.domain.tools import health, recipes
 from idp.domain.tools.models import RecipeText, ToolAccount
 from idp.edges.tools.bell import Bell
-from idp.edges.tools.straight import Straight
+from idp.edges.tools.live import Live
 from idp.edges.tools.threads import Threads
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import SYSTEM, record
@@ -62,31 +62,6 @@ class DatabaseClock:
             return clock.now().timestamp()
         told, heard = self._at
         return told + time.monotonic() - heard
-
-
-class Live:
-    """The live check (VA-50): one statement for all that wait for one, straight on the driver."""
-
-    def __init__(self, threads: Threads) -> None:
-        self._threads = threads
-        self._query = Straight(threads.reading, gateway_sessions.live_query(), many="digests")
-
-    async def alive(self, cookie_digests: Sequence[bytes]) -> Mapping[bytes, GatewayView]:
-        """See `connectors.ports.Live`."""
-        now = clock.now()
-        rows = await self._threads.check(lambda: self._query.rows(cookie_digests, {"now": now}))
-        return {bytes(row.cookie_digest): _view(row) for row in rows}
-
-    def close(self) -> None:
-        """Nobody asks any more."""
-        self._query.close()
-
-
-def _view(row: Any) -> GatewayView:
-    return GatewayView(
-        gateway_session=str(row.id), tool_session=str(row.tool_session_id), recipe_key=f"{row.recipe_id}:{row.tool_account_id}",
-        host=row.host, hosts=row.hosts, state=row.state, generation=row.generation, jar_version=row.jar_version, code=row.code,
-    )  # fmt: skip
 
 
 class Jars:

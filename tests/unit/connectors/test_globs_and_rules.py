@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.gateway.body import Rewriter
 from connectors.recipes import globs, password_rules
 from connectors.recipes.checks import Page, condition_holds, folded
 from connectors.recipes.model import Condition
@@ -140,3 +141,13 @@ def test_conditions_look_at_what_is_shown() -> None:
     assert not condition_holds(Condition(css="html"), Page("https://t.example/x", 200)), (
         "nothing holds on what is not HTML"
     )
+
+
+WORDS = ["http:", "HTTPS:", "wss:", "//", "\\/\\/", "%2F%2F", "%2f%2f", "tool.example", "TOOL.example", "tool.example:81", "api.tool.example", "\\", "/", '"', "'", ".", ":8", "x", " "]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=14).map("".join))
+def test_the_quick_way_to_replace_addresses_says_what_the_slow_one_says(text: str) -> None:
+    rewriter = Rewriter({"tool.example": "t-1.gw.test", "api.tool.example": "t-2.gw.test"}, scheme="http")
+    data = text.encode()
+    assert rewriter.apply(data) == rewriter.one_by_one(data)
