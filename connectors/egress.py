@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import aiohttp
+from aiohttp import hdrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from connectors.recipes import urls
@@ -103,11 +104,17 @@ class JudgingResolver(AbstractResolver):
 
 
 def open_client(
-    *, loopback: bool, total_s: float | None, lookup: Lookup = system_lookup, tls: ssl.SSLContext | None = None
+    *,
+    loopback: bool,
+    total_s: float | None,
+    lookup: Lookup = system_lookup,
+    tls: ssl.SSLContext | None = None,
+    own_headers: bool = True,
 ) -> aiohttp.ClientSession:
     """An HTTP client without cookies, proxies, redirects of its own or a second look-up. The caller closes it.
 
-    total_s: deadline of one whole exchange in seconds; None where streams may stay open.
+    total_s: deadline of one whole exchange in seconds; None where streams may stay open. own_headers: False for who passes
+    on the headers of somebody else, and whose requests name no content type, browser or taste that these did not.
     """
     connector = aiohttp.TCPConnector(
         resolver=JudgingResolver(loopback=loopback, lookup=lookup),
@@ -119,6 +126,7 @@ def open_client(
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=() if own_headers else (hdrs.CONTENT_TYPE, hdrs.USER_AGENT, hdrs.ACCEPT),
         trust_env=False,
         timeout=aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S),
         auto_decompress=True,

@@ -15,7 +15,7 @@ import hmac
 import html
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, quote_plus
 
@@ -121,6 +121,20 @@ class Patterns:
 
     literals: tuple[bytes, ...] = ()
     scan: ScanSet = NO_GUARDS
+    _anchors: tuple[tuple[bytes, tuple[int, ...], tuple[Guard, ...]], ...] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        """Put the guards together that share an anchor, with its bytes, the rarest first."""
+        shared: dict[bytes, list[Guard]] = {}
+        for guard in self.scan.guards:
+            shared.setdefault(guard.anchor, []).append(guard)
+        anchors = (
+            (anchor, tuple(sorted(set(anchor), key=_COMMON.__contains__)), tuple(guards))
+            for anchor, guards in shared.items()
+        )
+        object.__setattr__(self, "_anchors", tuple(anchors))
 
     @property
     def longest(self) -> int:
@@ -130,9 +144,17 @@ class Patterns:
 
     def found_in(self, data: bytes) -> bool:
         """Whether any guarded value stands in the data."""
-        if any(literal in data for literal in self.literals):
-            return True
-        return any(self._guard_hits(guard, data) for guard in self.scan.guards)
+        for literal in self.literals:
+            if literal in data:
+                return True
+        for anchor, each, guards in self._anchors:
+            for byte in each:  # one byte is found many times faster than four, and most pages lack one of them
+                if byte not in data:
+                    break
+            else:
+                if anchor in data and any(self._guard_hits(guard, data) for guard in guards):
+                    return True
+        return False
 
     def _guard_hits(self, guard: Guard, data: bytes) -> bool:
         at = data.find(guard.anchor)

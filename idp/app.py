@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -35,13 +35,16 @@ from idp.edges.saml import metadata as saml_metadata
 from idp.edges.tools import bp as tools_bp
 from idp.edges.tools import routes as tool_routes  # noqa: F401 - they register their views
 from idp.edges.web import (
+    activate,  # noqa: F401 - they register their views
     apps,
     audit,
+    entering,
     health,
     hq,
-    login,
+    login,  # noqa: F401
     oversight,
     portal,
+    proving,  # noqa: F401
     receipts,
     saml_apps,
     security,
@@ -66,9 +69,17 @@ ERROR_PAGES = {
 }
 
 
+class SyncFlask(Flask):
+    """Flask without coroutines: it would ask of nine functions at every request whether they are any."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function as it is."""
+        return func
+
+
 def create_database_app(settings: Settings) -> Flask:
     """An application with nothing but the database: for migrations and for commands that run before there are keys."""
-    app = Flask(
+    app = SyncFlask(
         "idp", template_folder=str(settings.template_folder), static_folder=str(settings.template_folder / "static")
     )
     url = absolute_url(settings.database_url)
@@ -132,7 +143,7 @@ def create_app(
     app.register_blueprint(saml_bp)
     app.register_blueprint(tools_bp)
     for edge in (
-        login, portal, security, store, hq, apps, saml_apps, tools, vault, receipts, audit, oversight, setup, health,
+        entering, portal, security, store, hq, apps, saml_apps, tools, vault, receipts, audit, oversight, setup, health,
     ):  # fmt: skip
         app.register_blueprint(edge.bp)
     for endpoint in browser.CSRF_EXEMPT:
@@ -237,6 +248,7 @@ def _error_page(
     if status == 400:
         page = "errors/error.html" if text else "errors/400_form_expired.html"
     return render_template(
-        page, retry_after_s=retry_after_s or 30, missing=text or None, who=None, title=language.text("この操作はできませんでした"),
+        page, retry_after_s=retry_after_s or 30, missing=text or None, title=language.text("この操作はできませんでした"),
         text=text or language.text("もどって、もう一度試してください。"), kept=[], action="",
+        text_en=language.english(public, **(values or {})) if public else None,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from idp.core.logkey import LogKey
 from idp.core.outbound import HttpOutbound, Outbound, Rules
 from idp.core.saml_keys import SamlKeys
 from idp.core.settings import PROJECT_ROOT, RefusedToStart, Settings
+from idp.domain.applications.saml import Provider
 from idp.domain.authn.passwords import Cost, Hasher
 from idp.domain.tokens.grants import RefreshTokens
 from idp.ledgers.audit import anchors
@@ -46,6 +47,8 @@ class Services:
     saml_keys: SamlKeys
     hasher: Hasher
     outbound: Outbound
+    #: service providers by entityID as this process last read them: a guess that is compared before it counts
+    saml_providers: dict[str, Provider] = field(default_factory=dict)
 
     def refresh_tokens(self) -> RefreshTokens:
         """Makes and reads refresh tokens."""

@@ -56,8 +56,8 @@ class PostgresServer:
         binaries = find_binaries()
         assert binaries is not None
         self._binaries = binaries
-        # Not pytest's tmp_path: a socket's path has at most 107 bytes, and the server's user must reach it.
-        self.folder = Path(tempfile.mkdtemp(prefix="sekisho-pg-", dir="/tmp"))
+        # Not pytest's tmp_path, but beside it: a socket's path has at most 107 bytes, and the server's user must reach it.
+        self.folder = Path(tempfile.mkdtemp(prefix="sekisho-pg-"))
         self._drop = self._give_folder_away() if os.geteuid() == 0 else []
         atexit.register(self.stop)
         try:
@@ -130,6 +130,8 @@ class PostgresServer:
             "max_connections": str(max_connections),
             "fsync": "on" if fsync else "off",
             "full_page_writes": "on" if fsync else "off",
+            # in the folder, which is always taken away; what POSIX keeps in /dev/shm outlives a server that was killed
+            "dynamic_shared_memory_type": "mmap",
             "timezone": "'UTC'",
         }
         with (self.folder / "data" / "postgresql.conf").open("a") as conf:

@@ -105,6 +105,8 @@ GUARDS: dict[str, dict[str, str]] = {
         "wishes.acs_of:unknown_acs": "attack: another's address",
         "wishes.read:UnsupportedBinding": "sso: test_SA_08_SA_09_requests_that_are_not",
         "wishes.read:RequestUnsupported": "sso: test_SA_08_what_is_not_done_is_said_and_not_left_out",
+        "sso._begin:_Changed": "sso: test_SA_05_SA_08_what_a_process_remembers_of_a_service_provider_decides_nothing",
+        "sso._proceed:_Changed": "sso: test_SA_05_SA_08_what_a_process_remembers_of_a_service_provider_decides_nothing",
         "sso._proceed:Denied#1": "sso: test_SA_08_what_ended_while_a_person_logs_in_gets_no_answer",
         "sso._proceed:Denied#2": "sso: test_SA_08_what_ended_while_a_person_logs_in_gets_no_answer",
     },

@@ -60,7 +60,7 @@ class Gateway:
 
     async def running(self, _app: web.Application) -> AsyncIterator[None]:
         """aiohttp's clean-up context: the client, the sweep and the access log live as long as the application."""
-        self._client = open_client(loopback=self.settings.loopback, total_s=None)
+        self._client = open_client(loopback=self.settings.loopback, total_s=None, own_headers=False)
         await self.sweep.once()
         tasks = [asyncio.create_task(self.sweep.run()), asyncio.create_task(self.access.run())]
         yield
@@ -106,7 +106,7 @@ class Gateway:
             return self._page("method")
         if (
             len(headers) > rules.MAX_HEADERS
-            or sum(len(k) + len(v) for k, v in headers.items()) > rules.MAX_HEADER_BYTES
+            or sum(map(len, headers)) + sum(map(len, headers.values())) > rules.MAX_HEADER_BYTES
         ):
             return self._page("headers")
         if "Content-Length" in headers and "Transfer-Encoding" in headers:
@@ -144,18 +144,23 @@ class Gateway:
             self.access.add(row)
 
     async def _held(self, call: Call) -> web.StreamResponse:
-        """Serve a call as a task that a cut can stop at any point, also while its form is still on the way."""
-        work = asyncio.create_task(Passage(self, call).serve())
-        with self.held.holding(call.digest, work.cancel) as entry:
+        """Serve a call that a cut can stop at any point, also while its form is still on the way.
+
+        The cut cancels the task that aiohttp made for this request, and takes the cancellation back once it has arrived.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine that runs is a task's
+        with self.held.holding(call.digest, task.cancel) as entry:
             try:
-                answer = await work
+                answer = await Passage(self, call).serve()
             except asyncio.CancelledError:
-                if not entry.was_cut:  # the browser left, or the process stops
+                if not entry.was_cut or task.uncancel():  # the browser left, or the process stops
                     raise
                 answer = self._cut(call)
             else:
-                if entry.was_cut and not call.started:
-                    answer = self._cut(call)
+                if entry.was_cut:
+                    task.uncancel()  # it was on its way out
+                    answer = answer if call.started else self._cut(call)
         call.status = answer.status
         return answer
 

@@ -30,12 +30,23 @@ _SCHEMES: Final = (b"https", b"http", b"wss", b"ws")
 _LONGER: Final = re.compile(rb"[A-Za-z0-9._-]|(?::|%3[Aa])\d")
 
 
+#: what follows the host in an address as most pages write it: a path or the end of the attribute, plain and in JSON
+_PLAIN: Final = ((b"//", (b"/", b'"')), (rb"\/\/", (b"\\",)))
+
+
 class Rewriter:
     """Replaces some hosts by others. scheme: what http and https become (ws and wss likewise)."""
 
     def __init__(self, hosts: Mapping[str, str], *, scheme: str) -> None:
-        """hosts: host[:port] → host[:port], lower case."""
+        """hosts: host[:port] → host[:port], lower case. No host on the right may also stand on the left."""
         self._scheme = scheme.encode()
+        self._plain = tuple(
+            (before + b":" + slashes + source.encode() + end, self._scheme + b":" + slashes + target.encode() + end)
+            for source, target in hosts.items()
+            for slashes, ends in _PLAIN
+            for before in (b"https", b"http")
+            for end in ends
+        )
         self._needles = {
             (slashes, colon, source.encode().replace(b":", colon)): target.encode()
             for source, target in hosts.items()
@@ -43,9 +54,18 @@ class Rewriter:
         }
 
     def apply(self, data: bytes) -> bytes:
-        """The data with every declared address replaced."""
+        """The data with every declared address replaced.
+
+        Most stand there in the same few words, which C replaces all at once; what is left is looked at one by one.
+        """
+        for found, written in self._plain:
+            data = data.replace(found, written)
+        return self.one_by_one(data)
+
+    def one_by_one(self, data: bytes) -> bytes:
+        """The same for every way to write an address: slower, and what the words above are compared with."""
         low = data.lower()
-        found: list[tuple[int, int, bytes]] = []
+        places: list[tuple[int, int, bytes]] = []
         for (slashes, colon, name), target in self._needles.items():
             needle = slashes + name  # a search in C: most pages name few hosts, and a pattern would try every byte
             at = low.find(needle)
@@ -57,12 +77,12 @@ class Rewriter:
                     written = colon.upper() if data[at : at + 3] == b"%2F" else colon
                     head = scheme + written if scheme else b""
                     kept = data[at : at + len(slashes)]
-                    found.append((start, end, head + kept + target.replace(b":", written)))
+                    places.append((start, end, head + kept + target.replace(b":", written)))
                 at = low.find(needle, end)
-        if not found:
+        if not places:
             return data
         pieces, done = [], 0
-        for start, end, new in sorted(found):
+        for start, end, new in sorted(places):
             pieces += [data[done:start], new]
             done = end
         return b"".join([*pieces, data[done:]])

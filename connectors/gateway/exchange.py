@@ -172,7 +172,6 @@ async def ask_tool(
             headers=headers,
             data=body,
             allow_redirects=False,
-            skip_auto_headers=(hdrs.CONTENT_TYPE, hdrs.USER_AGENT, hdrs.ACCEPT),
         )
 
 

@@ -11,10 +11,10 @@ from aiohttp import web
 
 #: code → (status, Japanese title, Japanese text, English text)
 PAGES: Final[dict[str, tuple[int, str, str, str]]] = {
-    "ended": (403, "利用は終わりました", "もう一度使うときは、Sekisho から開いてください。", "Your use of this tool has ended. Open it again from Sekisho."),
+    "ended": (403, "利用は終わりました", "もう一度使うときは、Sekisho から開いてください。この端末で別の人がログインしたときも、前の人の利用は終わります。", "Your use of this tool has ended. Open it again from Sekisho. It also ends when somebody else signs in on this device."),
     "route_denied": (403, "この画面は本部だけが使えます", "必要なときは店長に相談してください。", "Only head office may use this page. Ask your manager."),
     "cross_site": (403, "ほかのサイトからは開けません", "Sekisho から開いてください。", "This cannot be opened from another site. Open it from Sekisho."),
-    "worker_refused": (403, "使えない機能です", "このツールの自動保存の機能は使えません。", "Service workers are refused here."),
+    "worker_refused": (403, "使えない機能です", "このツールの、画面を端末に保存する機能は使えません。ほかの機能は使えます。", "Service workers are refused here; everything else works."),
     "socket_denied": (403, "使えない接続です", "この接続はレシピにありません。", "This socket is not declared in the recipe."),
     "ticket_invalid": (403, "開けませんでした", "Sekisho に戻って、もう一度開いてください。", "This link was used, is too old, or belongs to another browser. Open the tool again from Sekisho."),
     "opening": (200, "開いています", "ログインしています。数秒お待ちください。", "Logging in. This takes a few seconds."),
@@ -26,17 +26,17 @@ PAGES: Final[dict[str, tuple[int, str, str, str]]] = {
     "tool_away": (502, "ツールにつながりません", "しばらくしてから、もう一度試してください。", "The tool does not answer. Try again later."),
     "tool_slow": (504, "ツールの返事がありません", "しばらくしてから、もう一度試してください。", "The tool is too slow. Try again later."),
     "unavailable": (503, "いまは使えません", "しばらくしてから、もう一度試してください。", "Sekisho cannot check this request right now. Try again shortly."),
-    "bad_request": (400, "正しくない要求です", "Sekisho から開き直してください。", "The request is malformed. Open the tool again from Sekisho."),
-    "method": (405, "正しくない要求です", "使えない操作です。", "This method is not allowed."),
-    "misdirected": (421, "正しくない宛先です", "Sekisho から開き直してください。", "Unknown host. Open the tool from Sekisho."),
+    "bad_request": (400, "この要求は受け付けられません", "Sekisho から開き直してください。", "The request is malformed. Open the tool again from Sekisho."),
+    "method": (405, "この操作は使えません", "Sekisho に戻って、もう一度開いてください。", "This method is not allowed. Open the tool again from Sekisho."),
+    "misdirected": (421, "この宛先は使えません", "Sekisho から開き直してください。", "Unknown host. Open the tool from Sekisho."),
     "too_big": (413, "ファイルが大きすぎます", "小さくしてから送ってください。", "The upload is too big for this tool."),
-    "headers": (431, "正しくない要求です", "ブラウザを開き直してください。", "Too many or too large headers."),
+    "headers": (431, "この要求は受け付けられません", "ブラウザーを開き直してください。", "Too many or too large headers. Close the browser and open it again."),
 }  # fmt: skip
 
 _STYLE: Final = (
     "body{font-family:system-ui,sans-serif;margin:0;background:#f4f6f8;color:#1a1f26;line-height:1.7}"
     "main{max-width:34rem;margin:12vh auto;padding:1.5rem 1.75rem;background:#fff;border-top:6px solid #1d3f72}"
-    "h1{font-size:1.4rem;margin:0 0 .5rem}p{margin:.5rem 0}.en{color:#4a5361}a{color:#1d3f72}"
+    "h1{font-size:1.4rem;margin:0 0 .5rem}p{margin:.5rem 0}.en{color:#4a5361}a{color:#1d3f72;display:inline-block;padding:.25rem 0}"
     ".code{font-size:.8rem;color:#4a5361}"
     "@media(prefers-color-scheme:dark){body{background:#12161c;color:#e8ebef}main{background:#1b212a}"
     ".en,.code{color:#b3bcc8}a{color:#9cc0ff}}"

@@ -29,6 +29,8 @@ DROPPED_REQUEST: Final = HOP_BY_HOP | frozenset(
 CONDITIONAL: Final = frozenset(
     {"range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
 )
+_DROPPED_UNCONDITIONAL: Final = DROPPED_REQUEST | CONDITIONAL
+DROPPED_STARTS: Final[tuple[str, ...]] = ("x-forwarded-", "sec-websocket-")
 DROPPED_RESPONSE: Final = HOP_BY_HOP | frozenset(
     {
         "set-cookie", "set-cookie2", "www-authenticate", "proxy-authenticate", "authentication-info", "proxy-authentication-info",
@@ -105,35 +107,31 @@ def decide(recipe: Recipe, asked: Asked, url: str) -> Verdict:
     """What a request may do. url: the address at the tool."""
     path = asked.path.casefold()
     pairs = tuple((name.casefold(), value.casefold()) for name, value in asked.pairs)
-    for globs in recipe.routes.deny.values():
-        if any(_covers(glob.folded(), asked, path, pairs) for glob in globs or ()):
-            return "deny"
-    if any(_covers(glob.folded(), asked, path, pairs) for glob in recipe.routes.logout):
-        return "logout"
-    plain = [condition.url for condition in recipe.checks.logged_out.conditions if condition.url]
-    if any(glob.matches(url) for glob in plain):
-        return "login_page"  # VA-55: a tool's login page is never served
-    return "allow"
-
-
-def _covers(glob: Glob, asked: Asked, path: str, pairs: tuple[tuple[str, str], ...]) -> bool:
     # HEAD runs what GET runs; `_method` in a form turns a POST into a PUT in many frameworks.
     methods = {asked.method, "GET" if asked.method == "HEAD" else asked.method}
     methods |= {value.upper() for name, value in pairs if name == "_method"}
-    if any(glob.matches(method, path, pairs) for method in methods):
-        return True
-    if glob.query is None or not asked.opaque_body:
+    for verdict, globs in recipe.routes.closed:
+        for glob in globs:
+            if _covers(glob, methods, path, pairs, opaque=asked.opaque_body):
+                return verdict
+    for condition in recipe.checks.logged_out.conditions:
+        if condition.url is not None and condition.url.matches(url):
+            return "login_page"  # VA-55: a tool's login page is never served
+    return "allow"
+
+
+def _covers(glob: Glob, methods: set[str], path: str, pairs: tuple[tuple[str, str], ...], *, opaque: bool) -> bool:
+    if not path_matches(glob.path, path) or not (glob.method is None or glob.method in methods):
         return False
-    # The name could be inside a body that we do not read, and that the tool reads as a form all the same.
-    bare = Glob(glob.method, glob.path)
-    return any(bare.matches(method, path) for method in methods)
+    # The pair could be inside a body that we do not read, and that the tool reads as a form all the same.
+    return glob.query is None or glob.query in pairs or opaque
 
 
 def looks_at_fields(recipe: Recipe, asked: Asked) -> bool:
     """Whether some route depends on the fields of a form there."""
-    globs = [*recipe.routes.logout, *(glob for kind in recipe.routes.deny.values() for glob in kind or ())]
     path = asked.path.casefold()
-    return any(glob.query is not None and path_matches(glob.path.casefold(), path) for glob in globs)
+    globs = (glob for _, closed in recipe.routes.closed for glob in closed)
+    return any(glob.query is not None and path_matches(glob.path, path) for glob in globs)
 
 
 def cacheable(recipe: Recipe, asked: Asked) -> bool:
@@ -153,17 +151,19 @@ def request_headers(
 
     own_user_agent: that of the login, for tools that tie a session to it; then the browser's hints would contradict it.
     """
-    listed = {name.strip().lower() for value in given.getall("Connection", ()) for name in value.split(",")}
+    dropped, starts = DROPPED_REQUEST, DROPPED_STARTS
+    if not keep_conditional:
+        dropped = _DROPPED_UNCONDITIONAL
+    if own_user_agent is not None:
+        starts = (*DROPPED_STARTS, "sec-ch-")
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in given.items():
         low = name.lower()
-        if low in DROPPED_REQUEST or low in listed or low.startswith(("x-forwarded-", "sec-websocket-")):
-            continue
-        if low in CONDITIONAL and not keep_conditional:
-            continue
-        if own_user_agent is not None and (low == "user-agent" or low.startswith("sec-ch-")):
-            continue
-        headers.add(name, value)
+        if low not in dropped and not low.startswith(starts):
+            headers.add(name, value)
+    for value in given.getall("Connection", ()):  # it names what is of this hop alone
+        for name in value.split(","):
+            headers.popall(name.strip(), None)
     if own_user_agent is not None:
         headers["User-Agent"] = own_user_agent
     headers["Accept-Encoding"] = "gzip, deflate"

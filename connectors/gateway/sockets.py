@@ -59,7 +59,7 @@ class Held:
     def end(self, digests: Iterable[bytes]) -> None:
         """Cut everything of these sessions."""
         gone = set(digests)
-        for entry in [entry for entry in self._entries if entry.digest in gone]:
+        for entry in [entry for entry in self._entries if entry.digest in gone and not entry.was_cut]:
             entry.was_cut = True
             entry.end()
 

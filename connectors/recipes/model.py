@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Final, Literal
 
 from connectors.recipes.globs import Glob, UrlGlob
@@ -146,7 +147,7 @@ class Session:
     device: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Routes:
     """What the gateway does with which path. deny: kind → routes, or None where the tool has no such page."""
 
@@ -156,6 +157,15 @@ class Routes:
     cacheable: tuple[Glob, ...]
     websocket: tuple[Glob, ...]
     upload_max_bytes: int
+
+    @cached_property
+    def closed(self) -> tuple[tuple[Literal["deny", "logout"], tuple[Glob, ...]], ...]:
+        """The routes that never reach the tool, without regard to case, in the order in which they are asked."""
+        denied = (glob for globs in self.deny.values() for glob in globs or ())
+        return (
+            ("deny", tuple(glob.folded() for glob in denied)),
+            ("logout", tuple(glob.folded() for glob in self.logout)),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -9,6 +10,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 NOWHERE: Final = "https://invalid.invalid/"
 
 
+@lru_cache(maxsize=512)  # one request asks for the parts of the same address several times
 def parts(url: str) -> SplitResult:
     """The parts of a URL; all empty when it cannot be taken apart."""
     try:

@@ -1,49 +1,45 @@
-"""The `sekisho` command: one module per group. Every command that prints data takes `--json`."""
+"""The `sekisho` command: one module per group, loaded when it is asked for. Every command that prints data takes `--json`."""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import Final
 
 import click
 
-from idp.cli import (
-    apps,
-    audit,
-    companies,
-    database,
-    demo,
-    engine,
-    gateway,
-    keys,
-    receipts,
-    revoke,
-    saml,
-    saml_add,
-    server,
-    siem,
-    staff,
-    tool_accounts,  # noqa: F401 - it adds commands to `tool`
-    tool_engine,  # noqa: F401 - and so does this one
-    tools,
-    vault,
-)
 from idp.core.errors import SekishoError
 from idp.core.settings import RefusedToStart
 
+#: command → the module that defines it, and those that add commands to it, in the order of `sekisho --help`
+COMMANDS: Final[dict[str, tuple[str, ...]]] = {
+    "init": ("database",), "db": ("database",), "doctor": ("database",), "demo": ("demo",), "serve": ("serve",),
+    "worker": ("worker",), "gateway": ("gateway",), "engine": ("engine",), "company": ("companies",), "region": ("companies",),
+    "store": ("companies",), "staff": ("staff",), "app": ("apps", "saml_add"), "revoke": ("revoke",), "receipt": ("receipts",),
+    "keys": ("keys",), "saml": ("saml",), "siem": ("siem",), "audit": ("audit",), "tool": ("tools", "tool_accounts", "tool_engine"),
+    "vault": ("vault",),
+}  # fmt: skip
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Commands(click.Group):
+    """Loads what is asked for: the children of `serve` import this package, and would carry every command all day."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - a signature of click
+        """Their names."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """One of them, with everything below it."""
+        if cmd_name not in COMMANDS:
+            return None
+        first, *_ = [import_module(f"idp.cli.{name}") for name in COMMANDS[cmd_name]]
+        return next(one for one in vars(first).values() if isinstance(one, click.Command) and one.name == cmd_name)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name=None, version="0.1.0", prog_name="sekisho")
 def cli() -> None:
     """Sekisho (関所): one login, one console, one cut."""
-
-
-for command in (
-    database.init, database.database, database.doctor, demo.demo, server.serve, server.worker, gateway.gateway, engine.engine, companies.company, companies.region,
-    companies.store, staff.staff, apps.app, revoke.revoke, receipts.receipt, keys.keys, saml.saml, siem.siem, audit.audit, tools.tool,
-    vault.vault,
-):  # fmt: skip
-    cli.add_command(command)
-apps.app.add_command(saml_add.add_saml)
 
 
 def main() -> None:
@@ -57,11 +53,8 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except (SekishoError, RefusedToStart) as error:
-        public = (
-            (error.public % error.values if error.values else error.public)
-            if isinstance(error, SekishoError)
-            else str(error)
-        )
+        # here and not above: it brings the whole product, and the children of `serve` import this package
+        public = import_module("idp.cli.common").said(error) if isinstance(error, SekishoError) else str(error)
         private = f" ({error.private})" if isinstance(error, SekishoError) and error.private else ""
         click.echo(f"sekisho: {public}{private}", err=True)
         sys.exit(1)

@@ -12,8 +12,8 @@ from idp.cli.common import actor, json_option, product, show
 from idp.core import clock
 from idp.core.db import reading, transaction
 from idp.core.errors import NotFound
-from idp.domain.applications import registry
-from idp.domain.applications.registry import Registration
+from idp.domain.applications import registration, registry
+from idp.domain.applications.registration import Registration
 from idp.domain.authn.login import AAL2
 from idp.domain.directory import people
 from idp.domain.directory.roles import Power, Role
@@ -43,9 +43,9 @@ def app() -> None:
 )
 @click.option("--function", "functions", multiple=True, help="Such as points.adjust; repeat for several.")
 @click.option(
-    "--auth-method", type=click.Choice(registry.AUTH_METHODS), default="client_secret_basic", show_default=True
+    "--auth-method", type=click.Choice(registration.AUTH_METHODS), default="client_secret_basic", show_default=True
 )
-@click.option("--id-token-alg", type=click.Choice(registry.ID_TOKEN_ALGS), default="ES256", show_default=True)
+@click.option("--id-token-alg", type=click.Choice(registration.ID_TOKEN_ALGS), default="ES256", show_default=True)
 @click.option("--company", "company_code", help="Owner; without it the application serves every company.")
 @click.option("--require-second-factor", is_flag=True)
 @click.option("--offline/--no-offline", default=False, help="May hold tokens that outlive the login.")

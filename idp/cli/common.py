@@ -15,7 +15,9 @@ from flask import Flask
 from idp.app import create_app, create_database_app
 from idp.core import clock, logs
 from idp.core.db import db
-from idp.core.settings import Settings
+from idp.core.errors import SekishoError
+from idp.core.settings import Settings, shipped_templates
+from idp.edges import language
 from idp.ledgers.audit.log import Actor
 
 json_option: Callable[..., Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -48,6 +50,13 @@ def database_only(**over: Any) -> Iterator[Flask]:
     app = create_database_app(Settings.read(**over))
     with app.app_context():
         yield app
+
+
+def said(error: SekishoError) -> str:
+    """What is wrong, in Japanese and English on one line: the language of a server's shell says little about its reader."""
+    english = language.load(shipped_templates() / "locale")["en"].gettext(error.public)
+    both = [text % error.values if error.values else text for text in (error.public, english)]
+    return " / ".join(dict.fromkeys(both))
 
 
 def show(data: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

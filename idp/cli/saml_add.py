@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from idp.cli.apps import app
 from idp.cli.common import actor, json_option, product, show
 from idp.core import clock
 from idp.core.db import transaction
@@ -52,7 +53,7 @@ def add_saml_options(command: Any) -> Any:
     return command
 
 
-@click.command("add-saml")
+@app.command("add-saml")
 @click.argument("slug")
 @click.argument("name")
 @add_saml_options
@@ -114,7 +115,7 @@ def fetch(services: Services, source: str) -> tuple[bytes, str | None]:
     if source.startswith(("https://", "http://")):
         return refresh.fetch(services.outbound, source), source
     if not source:
-        raise Invalid("このアプリにはメタデータの住所がありません。--metadata で渡してください。", field="metadata")
+        raise Invalid("このアプリにはメタデータのURLがありません。--metadata で渡してください。", field="metadata")
     if source == "-":
         return sys.stdin.buffer.read(), None
     try:

@@ -13,7 +13,7 @@ from idp.cli.common import actor
 from idp.core import ids
 from idp.core.db import reading, transaction
 from idp.domain.applications import registry, saml
-from idp.domain.applications.registry import Registration
+from idp.domain.applications.registration import Registration
 from idp.domain.applications.saml import SpRegistration
 from idp.domain.authn import activation, second_factor
 from idp.domain.directory import people

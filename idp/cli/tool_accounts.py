@@ -17,7 +17,7 @@ import click
 from flask import Flask
 
 from connectors.recipes.model import Recipe
-from idp.cli.common import actor, json_option, product, show
+from idp.cli.common import actor, json_option, product, said, show
 from idp.cli.tools import FILE, find_tool, ground_of, parse_id, tool
 from idp.core import clock
 from idp.core.db import reading, transaction
@@ -167,9 +167,7 @@ def _from_file(
 
 
 def _say(problems: Iterable[Invalid], *, as_json: bool = False) -> None:
-    rows = [
-        {"row": p.row, "field": p.field, "problem": p.public % p.values if p.values else p.public} for p in problems
-    ]
+    rows = [{"row": p.row, "field": p.field, "problem": said(p)} for p in problems]
     if as_json:
         click.echo(json.dumps({"deposited": [], "problems": rows}, ensure_ascii=False, indent=1))
         return

@@ -19,7 +19,7 @@ from datetime import UTC as UTC_ZONE
 from datetime import datetime
 from functools import cache, wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
@@ -97,7 +97,32 @@ def prepared(build: Callable[P, S]) -> Callable[P, S]:
     (`bindparam`, `NOW`), never an argument, and `run`, `claim` and `change` take its values.
     """
 
-    return cast("Callable[P, S]", wraps(build)(cache(build)))
+    @wraps(build)
+    def built(*args: P.args, **kwargs: P.kwargs) -> S:
+        statement = build(*args, **kwargs)
+        _OPTIONS[statement] = {"compiled_cache": _Compiled()}
+        return statement
+
+    return cast("Callable[P, S]", wraps(build)(cache(built)))
+
+
+class _Compiled(dict[Any, Any]):
+    """What one prepared statement was compiled to, by dialect, names of its parameters and whether there are many rows.
+
+    SQLAlchemy's own cache hashes and compares the whole statement at every run, which costs as much as running it.
+    """
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        dialect, _, names, _, many = key
+        return super().get((dialect.name, names, many), default)
+
+    def __setitem__(self, key: Any, compiled: Any) -> None:
+        dialect, _, names, _, many = key
+        super().__setitem__((dialect.name, names, many), compiled)
+
+
+#: of each prepared statement, which lives as long as the process
+_OPTIONS: Final[dict[Executable, Mapping[str, Any]]] = {}
 
 
 class Base(DeclarativeBase):
@@ -281,7 +306,7 @@ def run(
     unwritten is written first.
     """
     session.flush()
-    return session.connection().execute(statement, values)
+    return session.connection().execute(statement, values, execution_options=_OPTIONS.get(statement))
 
 
 def add_all(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, RSAKey
+from joserfc.jwk import ECKey, KeyParameters, RSAKey
 from joserfc.jws import extract_compact
 from sqlalchemy import select, update
 
@@ -25,7 +25,7 @@ from idp.core import ids, logkey, ticketkey
 from idp.core.db import change, reading, transaction
 from idp.core.keystore import SigningKey, key_context
 from idp.core.saml_keys import PURPOSE as SAML
-from idp.core.saml_keys import make_saml_key
+from idp.core.saml_keys import load_rsa_key, make_saml_key
 from vault import OpenEvent, Sealed, Secret, Vault
 
 RSA_BITS = 3072
@@ -147,9 +147,8 @@ class Signer:
         found = self._opened.get(row.kid)
         if found is None:
             pem = self._open(row.id, row.sealed, "jwt").reveal_bytes()
-            found = (ECKey if row.alg == "ES256" else RSAKey).import_key(
-                pem, {"kid": row.kid, "use": "sig", "alg": row.alg}
-            )
+            about: KeyParameters = {"kid": row.kid, "use": "sig", "alg": row.alg}
+            found = ECKey.import_key(pem, about) if row.alg == "ES256" else RSAKey(load_rsa_key(pem), pem, about)
             self._opened[row.kid] = found
         return found
 

@@ -280,5 +280,10 @@ class Settings(BaseSettings):
     @property
     def template_folder(self) -> Path:
         """Templates of a wheel, of a clone, or the ones set."""
-        packaged = Path(__file__).resolve().parents[1] / "_templates"
-        return self.templates or (packaged if packaged.is_dir() else PROJECT_ROOT / "templates")
+        return self.templates or shipped_templates()
+
+
+def shipped_templates() -> Path:
+    """The templates and catalogues that came with the program: beside it in a checkout, inside it in a package."""
+    packaged = Path(__file__).resolve().parents[1] / "_templates"
+    return packaged if packaged.is_dir() else PROJECT_ROOT / "templates"

@@ -103,6 +103,12 @@ def text(message: str, **values: Any) -> str:
     return done % values if values else done
 
 
+def english(message: str, **values: Any) -> str:
+    """The same in English, for a page on which both stand because the reader's language may be unknown."""
+    done = load(Path(str(current_app.template_folder)) / "locale")["en"].gettext(message)
+    return done % values if values else done
+
+
 def jst(value: datetime, *, seconds: bool = False) -> str:
     """`2026/11/21 09:14`, in Japanese time (ux.md 7.2)."""
     return value.astimezone(JST).strftime("%Y/%m/%d %H:%M:%S" if seconds else "%Y/%m/%d %H:%M")

@@ -29,6 +29,17 @@ ONCE = re.compile(rb'name="once"[^>]*value="([^"]+)"')
 FORM = "application/x-www-form-urlencoded"
 
 
+def authn_request(party: str) -> str:
+    """The query of a fresh AuthnRequest in the Redirect binding. party: the service provider's entityID."""
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    request = (
+        f'<samlp:AuthnRequest xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" ID="_{secrets.token_hex(16)}" Version="2.0" '
+        f'IssueInstant="{moment}"><saml:Issuer xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion">{party}</saml:Issuer></samlp:AuthnRequest>'
+    ).encode()
+    engine = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return urlencode({"SAMLRequest": base64.b64encode(engine.compress(request) + engine.flush()).decode()})
+
+
 @dataclass(frozen=True)
 class Answer:
     """Status, header block and body of one answer."""
@@ -209,16 +220,8 @@ class Actor:
 
     def saml(self, slug: str) -> None:
         """An AuthnRequest by Redirect inside the login session, answered with a Response."""
-        party, moment = self.plan["providers"][slug], time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        request = (
-            f'<samlp:AuthnRequest xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" ID="_{secrets.token_hex(16)}" Version="2.0" '
-            f'IssueInstant="{moment}"><saml:Issuer xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion">{party}</saml:Issuer></samlp:AuthnRequest>'
-        ).encode()
-        engine = zlib.compressobj(6, zlib.DEFLATED, -15)
-        packed = base64.b64encode(engine.compress(request) + engine.flush()).decode()
-        page = self.http.call(
-            "GET", f"/saml/sso?{urlencode({'SAMLRequest': packed})}", headers={"Cookie": f"sekisho={self.cookie}"}
-        )
+        asked = authn_request(self.plan["providers"][slug])
+        page = self.http.call("GET", f"/saml/sso?{asked}", headers={"Cookie": f"sekisho={self.cookie}"})
         if b'name="SAMLResponse"' not in self.expect(200, page).body:
             raise RuntimeError("no SAML answer")
 

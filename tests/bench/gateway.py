@@ -60,13 +60,14 @@ HELD = "holds", "**misses**"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What ports must serve. cookies: cookie → (gateway session, tool session, gateway host); hosts: gateway host → tool host."""
+    """What ports must serve. cookies: cookie → (gateway session, tool session, gateway host); hosts: gateway host → tool host; text: of the recipe."""
 
     recipe: Recipe
     cookies: Mapping[str, tuple[str, str, str]]
     tool_host: str
     jar: bytes
     scan: ScanSet
+    text: bytes = b""
 
 
 class InMemory(House):
@@ -267,7 +268,7 @@ def pages(table: Table, seconds: float, maker: str) -> None:
         jar = Jar(user_agent="Engine/1")
         jar.set_from(f"{SESSION}={secrets.token_hex(16)}; Path=/; HttpOnly", url=f"http://{host}/", now=0)
         scan = build([PASSWORD], key=secrets.token_bytes(32))
-        wanted = Wanted(recipe, cookies, host, jar.to_json(), scan)
+        wanted = Wanted(recipe, cookies, host, jar.to_json(), scan, recipe_text(site))
         with process(gateway, wanted, maker) as (port, pid):
             first = next(iter(cookies))
             request = ask_for(cookies[first][2], first)

@@ -30,7 +30,8 @@ from idp.core.keys import make_first_keys
 from idp.core.migrate import upgrade
 from idp.core.settings import Settings
 from idp.domain.applications import registry, saml
-from idp.domain.applications.registry import Registered, Registration
+from idp.domain.applications.registration import Registration
+from idp.domain.applications.registry import Registered
 from idp.domain.applications.saml import SpRegistration
 from idp.domain.authn import activation
 from idp.domain.directory import people
@@ -272,7 +273,7 @@ class Installation:
             command = [
                 "-m",
                 "gunicorn",
-                "idp.cli.wsgi:app",
+                "idp.wsgi:app",
                 "-k",
                 "gthread",
                 "-w",

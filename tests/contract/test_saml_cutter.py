@@ -79,7 +79,7 @@ def stage(sqlite_template: Template, tmp_path_factory: pytest.TempPathFactory) -
     folder: Path = tmp_path_factory.mktemp("saml_cutter")
     shutil.copy(sqlite_template.folder / "template.sqlite", folder / "test.sqlite")
     settings = settings_for(f"sqlite:///{folder}/test.sqlite", sqlite_template.folder)
-    app = create_app(settings, outbound=HttpOutbound(Rules.from_settings(settings), total_s=0.6))
+    app = create_app(settings, outbound=HttpOutbound(Rules.from_settings(settings), total_s=2.0))
     world = World(app)
     with Peer(rp.ok) as peer:
         sp = world.service_provider(ServiceProvider("coupon", base=f"http://127.0.0.1:{peer.port}"))

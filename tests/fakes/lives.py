@@ -30,7 +30,10 @@ AAL1 = "urn:sekisho:aal1"
 
 def furnish(world: World, parties: Sequence[RelyingParty | ServiceProvider], number: str) -> uuid.UUID:
     """Somebody with a login session, and at each relying party an app session, a code and a family,
-    at each service provider an app session. Returns the account."""
+    at each service provider an app session. Returns the account.
+
+    The code lives an hour and not a minute: a cut does not end one that has run out, and a busy machine takes its time.
+    """
     now = clock.now()
     with world.app.app_context(), transaction() as session:
         company = people.get_company(session, "AOBA")
@@ -52,7 +55,7 @@ def furnish(world: World, parties: Sequence[RelyingParty | ServiceProvider], num
             opened = live.open_app_session(session, login, party.application_id, now=now)
             wish = CodeRequest("https://x.example/callback", None, None, "openid", {})
             grants.issue_code(
-                session, opened.id, party.application_id, account.id, wish, epoch=account.epoch, life=timedelta(seconds=60), now=now
+                session, opened.id, party.application_id, account.id, wish, epoch=account.epoch, life=timedelta(hours=1), now=now
             )  # fmt: skip
             grant = Grant(
                 uuid.uuid4(), opened.id, opened.sid, account.id, company.id, False, "openid", AAL1, ("pwd",), now

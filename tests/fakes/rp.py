@@ -104,7 +104,7 @@ class Peer:
         """Its logout endpoint."""
         return f"http://127.0.0.1:{self.port}/backchannel"
 
-    def wait_for_calls(self, count: int, *, timeout: float = 5.0) -> None:
+    def wait_for_calls(self, count: int, *, timeout: float = 60.0) -> None:
         """Return when so many requests have arrived."""
         with self.heard:
             assert self.heard.wait_for(lambda: len(self.calls) >= count, timeout), f"{len(self.calls)} of {count} calls"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -59,6 +60,35 @@ def test_hire_to_first_login_ac07_ac08(world: World) -> None:
             assert secret.encode() not in stolen
         seen_by_manager = desk.get("/store/S1/staff?q=0413").text
         assert PASSWORD not in seen_by_manager
+
+
+def test_hire_with_two_fields_at_m1(world: World) -> None:
+    """AT-M1: name and reading are all that is required; without a number the person gets one that nobody had, and logs in with it.
+    What is missing is named, in the reader's language."""
+    manager = world.person("0101", role=Role.STORE_MANAGER, name="鈴木 一郎")
+    with Browser(world.app) as desk:
+        desk.log_in(manager)
+        form = desk.get("/store/S1/staff/new").text
+        assert len(re.findall(r"<input[^>]* required", form)) == 2
+        seen = set()
+        for name in ("山本 健", "田中 花"):
+            desk.get("/store/S1/staff/new")
+            code = shown_code(desk.submit(name=name, kana="ヤマモト ケン", login_name=" "))
+            (number,) = re.findall(r"AOBA/(\d{6})<", desk.page.text)  # type: ignore[union-attr]
+            seen.add(number)
+            with Browser(world.app) as phone:
+                choose(phone, code, PASSWORD)
+                phone.get("/login")
+                assert name in phone.submit(login_id=f"AOBA/{number}", password=PASSWORD).text
+        assert len(seen) == 2
+        for language, said in (("ja", "「フリガナ」を入れてください。"), ("en", "Enter “Kana”.")):
+            desk.get(f"/store/S1/staff/new?lang={language}")
+            missing = desk.submit(name="新 花子")
+            assert (missing.status_code, missing.text.count(said)) == (400, 2), "above the form and at the field"
+            desk.get("/store/S1/staff/new")
+            assert desk.submit(name="長" * 201, kana="ナガ", ends_on="13/40").status_code == 400
+            assert "200" in desk.page.text  # type: ignore[union-attr]
+        assert desk.page.text.count("This is not a date. Example: 2026-04-01") == 2  # type: ignore[union-attr]
 
 
 def test_codes_that_open_nothing_ac06_ac07(world: World) -> None:

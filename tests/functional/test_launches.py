@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import time_machine
 from aiohttp import WSMsgType
 from sqlalchemy import select, update
 
@@ -187,6 +188,12 @@ def test_the_pages_of_a_launch_speak(database: Database, language: str) -> None:
                 waiting = phone.submit(action="/tools/shifts/open")
                 assert (waiting.status_code, "/tools/launch/" in str(waiting.url)) == (200, True)
                 assert 'http-equiv="refresh"' in waiting.text
+                # no engine takes the login: longer than any login may take, the page says so and stops reloading
+                with time_machine.travel(clock.now() + timedelta(seconds=76), tick=False):
+                    given_up = phone.get(str(waiting.url))
+                assert (given_up.status_code, "engine_away" in given_up.text) == (409, True)
+                assert {"ja": "仕組みが動いていません", "en": "is not running"}[language] in given_up.text
+                assert 'http-equiv="refresh"' not in given_up.text
                 other.log_in(stranger, at=f"/login?lang={language}")
                 assert other.get(str(waiting.url)).status_code == 404, "somebody else's launch"
                 other.get("/tools/shifts/start")

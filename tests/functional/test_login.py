@@ -291,9 +291,9 @@ def test_a_huge_body_costs_nothing_ac01_wb09(world: World) -> None:
     """AC-01, WB-09: 10 MB of password, or thousands of fields, are refused before anything is hashed or parsed."""
     with Browser(world.app) as browser:
         browser.get("/login")
-        started = time.perf_counter()
+        started = time.thread_time()  # the application answers in this thread
         for data in ({"password": "p" * 10_000_000}, {f"field{i}": "x" for i in range(30_000)}):
             answer = browser.http.post("/login", data=data, headers={"Sec-Fetch-Site": "same-origin"})
             assert answer.status_code == 413
             assert answer.headers["X-Request-Id"] in answer.text
-        assert time.perf_counter() - started < 5
+        assert time.thread_time() - started < 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import uuid
 from datetime import timedelta
@@ -15,6 +16,7 @@ from idp.core.db import retrying
 from idp.domain.credentials import rotations
 from idp.domain.credentials.models import Rotation, SealedCredential
 from idp.domain.directory import people
+from idp.domain.directory.roles import Role
 from idp.domain.gateway import tool_sessions
 from idp.domain.gateway.models import ToolSession
 from idp.edges.tools.cutters import ToolPasswordCutter, ToolSessionCutter
@@ -23,7 +25,7 @@ from idp.lifecycle.revocation.cascade import Order, Target
 from idp.lifecycle.revocation.cutter import CutOrder, Outcome
 from idp.lifecycle.revocation.models import Cut
 from idp.lifecycle.revocation.words import Door, Reason, Scope
-from tests.actors import CLI, Person, World
+from tests.actors import CLI, Browser, Person, World
 from tests.engine_room import Room, room
 from tests.fakes.device import PASSWORD, in_loop
 from tests.fakes.tools.site import Site, running
@@ -119,6 +121,7 @@ async def _no_machine(world: World) -> None:
 @in_loop
 async def _policy(world: World) -> None:
     site = Site(dict(STORE), change_ends_sessions=True)
+    manager = world.person("0101", role=Role.STORE_MANAGER)
     async with running(site), room(world.app, site) as on:
         await on.plan()
         await on.settle()
@@ -127,9 +130,20 @@ async def _policy(world: World) -> None:
             leaver = world.person(str(next(NUMBERS)))
             await on.open(on.at.enter(leaver.id))
 
-            def cut(session: Session, policy: str = policy, leaver: Person = leaver) -> set[str]:
+            def choose(session: Session, policy: str = policy) -> None:
                 owner = people.get_company(session, "AOBA")
                 people.set_change_on_leaving(session, owner, policy, actor=CLI, now=clock.now())
+
+            def dialog(leaver: Person = leaver) -> str:
+                with Browser(world.app) as desk:
+                    desk.log_in(manager)
+                    return desk.get(f"/store/S1/staff/{leaver.id}/stop").text
+
+            await on.call(choose)
+            # the dialog before the cut promises the lines that the receipt will have
+            assert ("会社の決まりで変えます" in await asyncio.to_thread(dialog)) is ("TOOL_PASSWORD" in kinds)
+
+            def cut(session: Session, leaver: Person = leaver) -> set[str]:
                 wish = Order(Reason.LEFT, Door.CLI)
                 made = cascade.revoke(session, Target(Scope.ACCOUNT, leaver.id), wish, actor=CLI, now=clock.now())
                 mine = select(Cut.kind).where(Cut.revocation_id == made.id, Cut.application_id == on.at.application_id)

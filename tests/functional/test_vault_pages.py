@@ -102,6 +102,9 @@ def test_from_a_recipe_to_a_deposited_password(box: Toolbox) -> None:
             for language in ("ja", "en"):
                 shown = desk.get(f"{path}?lang={language}")
                 assert shown.status_code == 200, (path, shown.text[-800:])
+        page = desk.get("/hq/apps/shift-note?lang=ja").text
+        assert ('href="/hq/apps/shift-note/tool"' in page, "/hq/apps/shift-note/saml" in page) == (True, False)
+        assert 'href="/hq/tools" aria-current="page"' in desk.get("/hq/apps/shift-note/tool").text
         history = desk.get(f"/hq/vault/{account}?lang=ja")
         assert "預かった秘密を開いた" in history.text
         assert len(box.audit("audit:log:viewed")) >= 4

@@ -91,14 +91,15 @@ PAGE = page({
 
 def why_not(module: str = "auth_openidc", package: str = "libapache2-mod-auth-openidc") -> str | None:
     """The reason to skip, or None when Apache and this module are here."""
-    if not _program():
+    if not program():
         return "no Apache found (Debian: apache2)"
     if not (MODULES / f"mod_{module}.so").exists():
         return f"no mod_{module} found (Debian: {package})"
     return None
 
 
-def _program() -> str | None:
+def program() -> str | None:
+    """Where Apache is, if it is here."""
     return shutil.which("apache2", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
@@ -120,9 +121,9 @@ class Httpd(Server):
         file.touch(mode=0o600)
         file.write_text(server + config, encoding="utf-8")
         self._write(pages)
-        program = _program()
-        assert program is not None
-        self.run([program, "-f", str(file), "-DFOREGROUND"], TMPDIR=str(self.folder))
+        httpd = program()
+        assert httpd is not None
+        self.run([httpd, "-f", str(file), "-DFOREGROUND"], TMPDIR=str(self.folder))
 
     def _write(self, pages: Mapping[str, str]) -> None:
         folder = self.folder / "pages"

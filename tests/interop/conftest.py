@@ -19,14 +19,14 @@ def missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """The product: web server and worker."""
     with Installation(tmp_path_factory.mktemp("interop")) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node() -> Iterator[openid_client.Node]:
     """npm's `openid-client`, installed from the lock file."""
     if reason := openid_client.why_not():
@@ -38,7 +38,7 @@ def node() -> Iterator[openid_client.Node]:
         made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def apache_ready() -> None:
     """Debian's Apache with mod_auth_openidc."""
     if reason := apache.why_not():

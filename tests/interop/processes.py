@@ -76,7 +76,7 @@ class Server:
     it); bye: a path that it answers with 200 to anybody; within_s: how long it may take to start.
     """
 
-    def __init__(self, prefix: str, *, bye: str = "/bye.html", within_s: float = 15) -> None:
+    def __init__(self, prefix: str, *, bye: str = "/bye.html", within_s: float = 60) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
         self.port = free_port()
         self.origin = f"http://localhost:{self.port}"

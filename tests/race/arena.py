@@ -17,7 +17,7 @@ from flask import Flask
 from sqlalchemy import select
 
 from idp.core import clock, ids
-from idp.core.db import reading, transaction
+from idp.core.db import reading, run, transaction
 from idp.domain.authn import activation, second_factor
 from idp.domain.authn.login import AAL1, AAL2
 from idp.domain.directory import people
@@ -139,7 +139,8 @@ class Arena:
     def is_inside(self, cookie: str) -> bool:
         """Whether the gateway lets this cookie through: its live check."""
         with self.app.app_context(), reading() as session:
-            return bool(gateway_sessions.live(session, [ids.digest(cookie)], now=clock.now()))
+            values = {"digests": [ids.digest(cookie)], "now": clock.now()}
+            return bool(run(session, gateway_sessions.live_query(), values).all())
 
     # --- people ----------------------------------------------------------------------------------------------------
 

@@ -197,6 +197,31 @@ def test_head_office_sees_and_exports(demo: Demo, desk: Person) -> None:
     assert download.value.suggested_filename.startswith("R-")
 
 
+def test_pages_of_head_office_fit_every_screen(demo: Demo, chromium: Browser) -> None:
+    """AT-M6 and ux.md 11, 49, for head office: 320 px, a tablet with the menu beside the page, a desk; Japanese and English."""
+    demo.wait_for_tools()
+    person = Person(chromium)
+    page = person.page
+    page.goto(f"{demo.issuer}/login")
+    log_in(page, demo.person("AOBA/hq2"))  # of this test alone: a code of six digits works once
+    account = demo.world["tools"][0]["account"]
+    paths = [
+        "/hq", "/hq/tools", "/hq/tools/new", "/hq/tools/recipes/new", "/hq/vault", f"/hq/vault/{account}", "/hq/apps",
+        "/hq/apps/points", "/hq/apps/shift-note", "/hq/apps/shift-note/tool", "/hq/apps/coupons/saml", "/hq/people?q=04", "/hq/stores",
+        "/audit", "/audit/access",
+    ]  # fmt: skip
+    for language in ("ja", "en"):
+        page.goto(f"{demo.issuer}/?lang={language}")
+        for path in paths:
+            page.goto(demo.issuer + path)
+            assert page.locator("main h1").count() == 1, path
+            for width in (320, 820, 1280):
+                page.set_viewport_size({"width": width, "height": 800})
+                fits(page)
+                picture(page, f"page{path.replace('/', '-').partition('?')[0]}-{width}-{language}")
+    person.close()
+
+
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_nothing_is_wider_than_the_screen(demo: Demo, chromium: Browser, width: int) -> None:
     """Every page of a manager and of head office fits 320 px, without a sideways scroll."""

@@ -23,6 +23,8 @@ FORMATS = {
     "email": "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress",
     "mapped": "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified",
 }
+#: those that never change once they are given: they may be read before the login session is claimed, `mapped` may not
+KEPT = ("persistent", "email")
 
 
 @prepared

@@ -17,7 +17,7 @@ from idp.core.db import Query, change, prepared, run
 from idp.core.errors import Conflict, Invalid, NotFound
 from idp.domain.applications.models import Application, ServiceProvider
 from idp.domain.applications.names import FORMATS
-from idp.domain.applications.registry import FUNCTION, SLUG, check_web_uri
+from idp.domain.applications.registration import FUNCTION, SLUG, check_web_uri
 from idp.domain.applications.sp_metadata import SpFacts, can_encrypt, check_facts
 from idp.domain.directory.people import clean_name
 from idp.ledgers.audit.events import Tag

@@ -17,7 +17,7 @@ from idp.core import x509
 from idp.core.db import change
 from idp.core.errors import Conflict, Invalid
 from idp.domain.applications.models import Application, ServiceProvider
-from idp.domain.applications.registry import check_web_uri
+from idp.domain.applications.registration import check_web_uri
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
 from idp.ledgers.outbox import queue

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from argon2.low_level import Type, hash_secret_raw
-from zxcvbn import zxcvbn
 
 from idp.core import ids
 from idp.core.errors import Busy, Invalid
@@ -64,6 +63,8 @@ def check_new(password: str, *, second_factor: bool, context: Iterable[str]) -> 
         bare = re.sub(re.escape(word), "", bare, flags=re.IGNORECASE)
     # zxcvbn refuses more than 72 characters; the estimate needs no more
     enough = 7.5 if second_factor else 10  # powers of ten; eight random characters are 8
+    from zxcvbn import zxcvbn  # noqa: PLC0415 - its lists take 12 MiB, and few processes ever see a new password
+
     if len(set(bare)) < 4 or zxcvbn(bare[:72], user_inputs=words)["guesses_log10"] < enough:
         raise Invalid(
             "このパスワードは推測されやすいため使えません。店や自分の名前、よくある並びは避けてください。",
@@ -96,7 +97,8 @@ class Hasher:
         self._cost = cost
         self._slots = threading.Semaphore(slots)
         self._places = threading.Semaphore(slots + queue)
-        self._dummy = self._make(b"no such account")
+        # checking costs the same whatever the mac is, and nobody knows a password for this one
+        self._dummy = self._verifier(ids.new_bytes(16), ids.new_bytes(32))
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
@@ -115,7 +117,9 @@ class Hasher:
 
     def _make(self, password: bytes) -> str:
         salt = ids.new_bytes(16)
-        mac = self._mac(self._current, self._argon(password, salt, self._cost))
+        return self._verifier(salt, self._mac(self._current, self._argon(password, salt, self._cost)))
+
+    def _verifier(self, salt: bytes, mac: bytes) -> str:
         return "$".join([FORMAT, self._current, self._cost.text(), _b64(salt), _b64(mac)])
 
     def check(self, password: str, verifier: str | None) -> bool:

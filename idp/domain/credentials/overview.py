@@ -118,13 +118,14 @@ class Happened:
     purpose: str
     version: int | None
     code: str
+    state: str
 
 
 def history(session: Session, entry: Entry, *, limit: int = 50) -> list[Happened]:
     """Who opened it when and what else happened to it, from the log, newest first; among the last 500 events of its tool."""
     account = entry.standing.account
     rows = session.execute(
-        select(AuditEvent, Account.login_name)
+        select(AuditEvent, Account.login_name, Account.name)
         .outerjoin(Account, Account.id == func.coalesce(AuditEvent.subject_id, AuditEvent.actor_id))
         .where(AuditEvent.application_id == account.application_id, AuditEvent.tag.in_([tag.value for tag in HISTORY]))
         .order_by(AuditEvent.id.desc())
@@ -132,13 +133,13 @@ def history(session: Session, entry: Entry, *, limit: int = 50) -> list[Happened
     ).all()
     mine = {str(account.id), str(entry.credential.id) if entry.credential else ""}
     found = []
-    for event, name in rows:
+    for event, number, name in rows:
         detail = event.detail or {}
         if {str(detail.get("tool_account_id")), str(detail.get("credential_id"))} & mine:
             found.append(
                 Happened(
-                    event.created_at, event.tag, event.result, name or event.actor_kind, str(detail.get("purpose") or ""),
-                    detail.get("version"), str(detail.get("code") or ""),
+                    event.created_at, event.tag, event.result, f"{number} {name}" if number else event.actor_kind, str(detail.get("purpose") or ""),
+                    detail.get("version"), str(detail.get("code") or ""), str(detail.get("state") or ""),
                 )
             )  # fmt: skip
     return found[:limit]

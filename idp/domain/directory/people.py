@@ -171,6 +171,24 @@ def may_give(viewer: Viewer, role: Role, place: Place) -> bool:
     return False
 
 
+def free_number(session: Session, company_id: uuid.UUID) -> str:
+    """A staff number that nobody at the company has or had, for somebody whom the roster gives none (AT-M1). Six random digits, more
+    where those run out: the next in line would tell an outsider which numbers there are, and every hire would wait for the last.
+    The first is never 0, which a spreadsheet would drop. Two hires that meet here are told apart by the unique number."""
+    for digits in (6, 6, 6, 8, 8, 12, 12):
+        number = str(10 ** (digits - 1) + ids.below(9 * 10 ** (digits - 1)))
+        if (
+            session.scalar(
+                select(Account.id).where(Account.company_id == company_id, Account.login_name == number).limit(1)
+            )
+            is None
+        ):
+            return number
+    raise Conflict(
+        "スタッフ番号を決められませんでした。番号を入れてください。", f"company {company_id}", field="login_name"
+    )
+
+
 def add_account(
     session: Session, place: Place, *, login_name: str, name: str, kana: str, role: Role, actor: Actor, now: datetime,
     viewer: Viewer | None = None, locale: str = "ja", ends_at: datetime | None = None,

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Update, bindparam, exists, func, or_, sele
 from sqlalchemy.orm import Session
 
 from idp.core import ids
-from idp.core.db import NOW, Moment, Query, add_all, change, claim, prepared, run
+from idp.core.db import NOW, Moment, Query, add_all, change, claim, prepared
 from idp.domain.applications.models import Application
 from idp.domain.directory.models import Assignment, Store
 from idp.domain.directory.scope import assignment_alive
@@ -116,7 +116,8 @@ def open_session(session: Session, wish: Wish, *, domain: str, actor: Actor, now
 
 @dataclass(frozen=True)
 class Launch:
-    """A launch that its person watches. name: of the application; state, code: of the tool session; slow: it takes long."""
+    """A launch that its person watches. name: of the application; state, code: of the tool session, and `late`, `engine_away` once
+    its login has had more time than any login gets; slow: it takes long."""
 
     host: str
     name: str
@@ -126,6 +127,8 @@ class Launch:
 
 
 SLOW = timedelta(seconds=15)
+#: longer than the job that logs in may take (`tool_sessions.JOB_LIFE`): no engine has taken it, and none will
+LATE = timedelta(seconds=75)
 
 
 def launch_of(
@@ -149,7 +152,10 @@ def launch_of(
     ).one_or_none()  # fmt: skip
     if row is None:
         return None
-    return Launch(next(iter(row.hosts)), row.name, row.state, row.code, now - row.created_at > SLOW)
+    waited, state, code = now - row.created_at, row.state, row.code
+    if state == "opening" and waited > LATE:
+        state, code = "late", "engine_away"  # said, instead of a page that reloads for ever
+    return Launch(next(iter(row.hosts)), row.name, state, code, waited > SLOW)
 
 
 def is_live(session: Session, tool_session_id: uuid.UUID) -> bool:
@@ -175,8 +181,12 @@ def _gate(enters: bool) -> Update:  # noqa: FBT001 - a key of the cache
 # --- being in ------------------------------------------------------------------------------------------------------
 
 
-@prepared
-def _live_query() -> Query:
+def live_query() -> Query:
+    """The live check of every request, release and sweep (VA-50): one statement for all cookies that ask at this moment.
+
+    digests, now: its parameters. One row per cookie whose gateway session, and everything above it, is alive; the others are
+    absent. `edges/tools/straight.py` runs it.
+    """
     return (
         select(
             GatewayCookie.cookie_digest, GatewayCookie.host, GatewaySession.id, GatewaySession.tool_session_id, GatewaySession.recipe_id,
@@ -187,14 +197,6 @@ def _live_query() -> Query:
         .join(ToolSession, ToolSession.id == GatewaySession.tool_session_id)
         .where(GatewayCookie.cookie_digest.in_(bindparam("digests", expanding=True)), ToolSession.ended_at.is_(None), *alive(NOW))
     )  # fmt: skip
-
-
-def live(session: Session, digests: Sequence[bytes], *, now: datetime) -> Sequence[Any]:
-    """The live check of every request, release and sweep (VA-50): one statement for all cookies that ask at this moment.
-
-    One row per cookie whose gateway session, and everything above it, is alive; the others are absent.
-    """
-    return run(session, _live_query(), {"digests": list(digests), "now": now}).all()
 
 
 def touch(session: Session, used: Sequence[uuid.UUID], *, now: datetime) -> None:

@@ -19,7 +19,7 @@ from idp.core import ids
 from idp.core.errors import Conflict, Invalid, NotFound
 from idp.domain.applications.decide import Facts, Place
 from idp.domain.applications.models import Application
-from idp.domain.applications.registry import SLUG
+from idp.domain.applications.registration import SLUG
 from idp.domain.directory import scope
 from idp.domain.directory.models import Account, Company, Store
 from idp.domain.directory.people import clean_name

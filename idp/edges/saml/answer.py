@@ -15,7 +15,7 @@ from idp.core.db import NOW, Query, prepared, run
 from idp.core.errors import Invalid
 from idp.domain.applications import names
 from idp.domain.applications.decide import APPLICATION_COLUMNS, Allowed, ApplicationFacts, Facts, application_facts
-from idp.domain.applications.models import Application, ServiceProvider
+from idp.domain.applications.models import Application, SamlSubject, ServiceProvider
 from idp.domain.applications.names import FORMATS
 from idp.domain.applications.saml import NAME_FORMATS, PROVIDER_COLUMNS, Provider, provider_of
 from idp.domain.directory.models import Account, Company
@@ -51,13 +51,17 @@ DEFAULT: tuple[dict[str, str], ...] = tuple(
 
 @dataclass(frozen=True)
 class Row:
-    """What an answer rests on: the service provider with its application, and the login session of this browser."""
+    """What an answer rests on: the service provider with its application, and the login session of this browser.
+
+    name: the person's there, of the kind that it is configured for; None for one that may change, or is not known yet.
+    """
 
     provider: Provider
     application: ApplicationFacts
     application_name: str
     session_life_s: int | None
     login: LiveLogin | None
+    name: str | None
 
 
 @prepared
@@ -74,7 +78,7 @@ def _provider_and_login() -> Query:
     return (
         select(
             *PROVIDER_COLUMNS, *APPLICATION_COLUMNS, Application.name.label("application_name"), Application.session_life_s,
-            LOGIN_COLUMNS[0].label("login_id"), *LOGIN_COLUMNS[1:], company.label("company_lock"),
+            LOGIN_COLUMNS[0].label("login_id"), *LOGIN_COLUMNS[1:], company.label("company_lock"), SamlSubject.value.label("kept_name"),
             grants.shared_stores(select(LoginSession.account_id).where(LoginSession.cookie_digest == digest)),
         )
         .select_from(ServiceProvider)
@@ -82,6 +86,13 @@ def _provider_and_login() -> Query:
         .outerjoin(LoginSession, and_(LoginSession.cookie_digest == digest, *login_session_alive(NOW)))
         .outerjoin(Account, and_(Account.id == LoginSession.account_id, *account_alive(NOW)))
         .outerjoin(Company, and_(Company.id == Account.company_id, Company.ended_at.is_(None)))
+        .outerjoin(
+            SamlSubject,
+            and_(
+                SamlSubject.application_id == ServiceProvider.application_id, SamlSubject.account_id == Account.id,
+                SamlSubject.kind == ServiceProvider.name_id, SamlSubject.kind.in_(names.KEPT),
+            ),
+        )
         .where(ServiceProvider.id == bindparam("provider", type_=Uuid()))
         .with_for_update(read=True, of=Application)
     )  # fmt: skip
@@ -97,7 +108,7 @@ def load(session: Session, provider_id: uuid.UUID, cookie: str, *, now: datetime
             row.login_id, row.account_id, row.company_id, row.company_code, row.company_name, row.account_name, row.login_name,
             row.subject, row.locale, row.epoch, row.acr, tuple(row.amr), row.auth_time, row.last_seen_at, row.idle_s, row.ends_at,
         )  # fmt: skip
-    return Row(provider_of(row), application_facts(row), row.application_name, row.session_life_s, login)
+    return Row(provider_of(row), application_facts(row), row.application_name, row.session_life_s, login, row.kept_name)
 
 
 def issue(
@@ -108,7 +119,7 @@ def issue(
     services, provider = browser.services(), row.provider
     context = wishes.context_met(wish, login.acr)
     kind = wishes.name_kind(provider, wish)
-    value = _name(session, wish, provider, kind, login, now=now)
+    value = _name(session, wish, row, kind, login, now=now)
     if wish.subject is not None and wish.subject != value:
         raise Refusal("UnknownPrincipal")
     ends_at = login.ends_at
@@ -148,9 +159,11 @@ def _protection(provider: Provider, *, now: datetime) -> Protection:
     )  # fmt: skip
 
 
-def _name(session: Session, wish: Wish, provider: Provider, kind: str, login: LiveLogin, *, now: datetime) -> str:
+def _name(session: Session, wish: Wish, row: Row, kind: str, login: LiveLogin, *, now: datetime) -> str:
     """The NameID of this person at this service provider (SA-14). Raises Refusal."""
-    application_id = provider.application_id
+    provider, application_id = row.provider, row.provider.application_id
+    if row.name is not None and kind == provider.name_id:
+        return row.name
     if kind == "transient":
         return f"_{ids.new_secret()}"
     if kind == "mapped":

@@ -26,11 +26,11 @@ def fetch(outbound: Outbound, url: str) -> bytes:
         answer = outbound.get(url)
     except (Refused, Unreachable) as error:
         raise Invalid(
-            "メタデータを取りにいけません。住所を確かめるか、ファイルで渡してください。", str(error), field="metadata"
+            "メタデータを取りにいけません。URLを確かめるか、ファイルで渡してください。", str(error), field="metadata"
         ) from error
     if answer.status != 200:
         raise Invalid(
-            "メタデータの住所が、エラーを返しました。住所を確かめるか、ファイルで渡してください。",
+            "メタデータのURLが、エラーを返しました。URLを確かめるか、ファイルで渡してください。",
             f"http_{answer.status}",
             field="metadata",
         )

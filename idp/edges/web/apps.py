@@ -13,14 +13,15 @@ from idp.core.errors import Conflict, Denied, Invalid, NotFound
 from idp.core.outbound import Refused
 from idp.domain.applications import registry
 from idp.domain.applications.models import Application
-from idp.domain.applications.registry import Registration
+from idp.domain.applications.registration import Registration
 from idp.domain.authn import login as authn
 from idp.domain.directory import people
 from idp.domain.directory.roles import ROLES, Power, Reach
 from idp.domain.tokens import ends
 from idp.edges import browser
 from idp.edges.browser import Answer, Looking, require
-from idp.edges.web.forms import ApplicationForm, EmptyForm, GrantForm, IdForm, choices, lines
+from idp.edges.web.fields import choices
+from idp.edges.web.forms import ApplicationForm, EmptyForm, GrantForm, IdForm, lines
 from idp.edges.web.store import role_names
 
 bp = Blueprint("apps", __name__)
@@ -61,7 +62,7 @@ def _check_reachable(uri: str | None) -> None:
             browser.services().outbound.check(uri.strip())
     except Refused as error:
         raise Invalid(
-            "この宛先には送れません。公開されたhttpsの住所にしてください。", str(error), field="backchannel_logout_uri"
+            "この宛先には送れません。公開されたhttpsのURLにしてください。", str(error), field="backchannel_logout_uri"
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from idp.edges.web.forms import lazy
+from idp.edges.web.fields import lazy
 from idp.ledgers.audit.events import Tag
 
 GROUPS = {

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flask_wtf import FlaskForm
-from markupsafe import escape
 from wtforms import (
     BooleanField,
     DateField,
@@ -15,76 +13,22 @@ from wtforms import (
     IntegerField,
     PasswordField,
     RadioField,
-    SelectChoice,
     SelectField,
     StringField,
     TextAreaField,
 )
-from wtforms.i18n import get_translations
-from wtforms.validators import EqualTo, InputRequired, Length, NumberRange, Optional
+from wtforms.validators import EqualTo, NumberRange, Optional
 
 from connectors.recipes.model import Recipe
-from idp.core.errors import SekishoError
 from idp.edges import language
-
-
-class Form(FlaskForm):  # type: ignore[misc]
-    """Base: messages in the language of the request; domain errors land on the field they name."""
-
-    class Meta(FlaskForm.Meta):  # type: ignore[misc]
-        def get_translations(self, form: Any) -> Any:  # noqa: ARG002
-            """WTForms brings Japanese and English."""
-            return get_translations(["en"] if language.current() == "en" else ["ja"])
-
-    def validate(self, extra_validators: Any = None) -> bool:
-        """A NUL in a text is refused at its field: PostgreSQL takes none. Passwords have a rule of their own (AC-01)."""
-        good = bool(super().validate(extra_validators))
-        for field in self:
-            if isinstance(field.data, str) and "\0" in field.data and not isinstance(field, PasswordField):
-                field.errors = [*field.errors, language.text("見えない文字が入っています。入れ直してください。")]
-                good = False
-        return good
-
-    def refuse(self, error: SekishoError) -> None:
-        """Show a domain error at its field, or above the form when it names none of ours."""
-        message = language.text(error.public, **error.values)
-        field = self._fields.get(error.field or "")
-        if field is not None:
-            field.errors = [*field.errors, message]
-        else:
-            self.form_errors: list[str] = [*self.form_errors, message]
-
-
-def lazy(message: str) -> Any:
-    """A label that is translated when the form is shown, not when the module is read."""
-    return _Lazy(message)
-
-
-class _Lazy:
-    def __init__(self, message: str) -> None:
-        self._message = message
-
-    def __str__(self) -> str:
-        return language.text(self._message)
-
-    def __mod__(self, values: Any) -> str:
-        filled: str = str(self) % values
-        return filled
-
-    def __html__(self) -> str:
-        return str(escape(str(self)))
-
-
-def choices(pairs: Iterable[tuple[str, Any]]) -> list[SelectChoice]:
-    """(value, label) pairs for a select or radio field."""
-    return [SelectChoice(value, label) for value, label in pairs]
+from idp.edges.web.fields import AtMost, Form, Required, choices, lazy
 
 
 class LoginForm(Form):
     """L04 and L05 in one: login id and password."""
 
-    login_id = StringField(lazy("ログインID"), [InputRequired(), Length(max=200)])
-    password = PasswordField(lazy("パスワード"), [InputRequired()])
+    login_id = StringField(lazy("ログインID"), [Required(), AtMost(200)])
+    password = PasswordField(lazy("パスワード"), [Required()])
     request = HiddenField()
     next = HiddenField()
 
@@ -92,7 +36,7 @@ class LoginForm(Form):
 class CodeForm(Form):
     """One code: TOTP, recovery, activation."""
 
-    code = StringField(lazy("確認コード"), [InputRequired(), Length(max=200)])
+    code = StringField(lazy("確認コード"), [Required(), AtMost(200)])
     request = HiddenField()
     next = HiddenField()
 
@@ -101,7 +45,7 @@ class StepUpForm(Form):
     """A fresh proof: the password, and the second factor's code where there is one."""
 
     password = PasswordField(lazy("パスワード"))
-    code = StringField(lazy("確認コード"), [Length(max=200)])
+    code = StringField(lazy("確認コード"), [AtMost(200)])
     request = HiddenField()
     next = HiddenField()
 
@@ -109,23 +53,23 @@ class StepUpForm(Form):
 class ActivationForm(Form):
     """L08: the code that somebody handed over."""
 
-    code = StringField(lazy("渡されたコード"), [InputRequired(), Length(max=100)])
+    code = StringField(lazy("渡されたコード"), [Required(), AtMost(100)])
 
 
 class NewPasswordForm(Form):
     """The owner's own choice, typed twice."""
 
     code = HiddenField()
-    password = PasswordField(lazy("新しいパスワード"), [InputRequired()])
-    again = PasswordField(lazy("もう一度"), [InputRequired(), EqualTo("password", lazy("2つのパスワードが違います。"))])
+    password = PasswordField(lazy("新しいパスワード"), [Required()])
+    again = PasswordField(lazy("もう一度"), [Required(), EqualTo("password", lazy("2つのパスワードが違います。"))])
 
 
 class ChangePasswordForm(Form):
     """The old one proves who asks."""
 
-    current = PasswordField(lazy("いまのパスワード"), [InputRequired()])
-    password = PasswordField(lazy("新しいパスワード"), [InputRequired()])
-    again = PasswordField(lazy("もう一度"), [InputRequired(), EqualTo("password", lazy("2つのパスワードが違います。"))])
+    current = PasswordField(lazy("いまのパスワード"), [Required()])
+    password = PasswordField(lazy("新しいパスワード"), [Required()])
+    again = PasswordField(lazy("もう一度"), [Required(), EqualTo("password", lazy("2つのパスワードが違います。"))])
 
 
 class TotpForm(Form):
@@ -133,16 +77,16 @@ class TotpForm(Form):
 
     sealed = HiddenField()
     authenticator_id = HiddenField()
-    code = StringField(lazy("アプリに出た6桁の数字"), [InputRequired(), Length(max=20)])
+    code = StringField(lazy("アプリに出た6桁の数字"), [Required(), AtMost(20)])
 
 
 class HireForm(Form):
-    """S02: two required fields, the rest optional."""
+    """S02: two required fields, the rest optional (AT-M1). Without a number of its own the company's next hire gets one of ours."""
 
-    name = StringField(lazy("氏名"), [InputRequired(), Length(max=200)])
-    kana = StringField(lazy("フリガナ"), [InputRequired(), Length(max=200)])
-    login_name = StringField(lazy("スタッフ番号"), [InputRequired(), Length(max=64)])
-    role = SelectField(lazy("役割"))
+    name = StringField(lazy("氏名"), [Required(), AtMost(200)])
+    kana = StringField(lazy("フリガナ"), [Required(), AtMost(200)])
+    login_name = StringField(lazy("スタッフ番号"), [Optional(), AtMost(64)])
+    role = SelectField(lazy("役割"), default="staff")  # never more than somebody meant to give
     locale = SelectField(
         lazy("ことば"), choices=choices([("ja", "日本語"), ("ja-easy", "やさしい日本語"), ("en", "English")])
     )
@@ -152,7 +96,7 @@ class HireForm(Form):
 class PersonForm(HireForm):
     """The same for head office, which also says where."""
 
-    store = StringField(lazy("店舗コード(本部の人は空のまま)"), [Optional(), Length(max=32)])
+    store = StringField(lazy("店舗コード(本部の人は空のまま)"), [Optional(), AtMost(32)])
 
 
 class StopForm(Form):
@@ -186,7 +130,7 @@ class StopForm(Form):
 class ReasonForm(Form):
     """A reason in words, for what must be explained later."""
 
-    note = TextAreaField(lazy("理由"), [InputRequired(), Length(max=2000)])
+    note = TextAreaField(lazy("理由"), [Required(), AtMost(2000)])
 
 
 class CloseLineForm(Form):
@@ -197,23 +141,21 @@ class CloseLineForm(Form):
         choices=choices([("done", lazy("手作業で終わらせた")), ("impossible", lazy("切れないものとして閉じる"))]),
         default="done",
     )
-    note = TextAreaField(lazy("したこと、または理由"), [InputRequired(), Length(max=2000)])
+    note = TextAreaField(lazy("したこと、または理由"), [Required(), AtMost(2000)])
 
 
 class ApplicationForm(Form):
     """A04: what a relying party tells us."""
 
-    name = StringField(lazy("アプリの名前"), [InputRequired(), Length(max=200)])
-    slug = StringField(lazy("短い名前(英小文字)"), [InputRequired(), Length(max=63)])
-    redirect_uris = TextAreaField(lazy("リダイレクトURI(1行に1つ)"), [InputRequired(), Length(max=8000)])
-    post_logout_redirect_uris = TextAreaField(lazy("ログアウト後に開くURI(1行に1つ)"), [Optional(), Length(max=8000)])
-    backchannel_logout_uri = StringField(
-        lazy("ログアウト通知の宛先(back-channel logout)"), [Optional(), Length(max=2000)]
-    )
+    name = StringField(lazy("アプリの名前"), [Required(), AtMost(200)])
+    slug = StringField(lazy("短い名前(英小文字)"), [Required(), AtMost(63)])
+    redirect_uris = TextAreaField(lazy("リダイレクトURI(1行に1つ)"), [Required(), AtMost(8000)])
+    post_logout_redirect_uris = TextAreaField(lazy("ログアウト後に開くURI(1行に1つ)"), [Optional(), AtMost(8000)])
+    backchannel_logout_uri = StringField(lazy("ログアウト通知の宛先(back-channel logout)"), [Optional(), AtMost(2000)])
     backchannel_logout_session_required = BooleanField(lazy("通知に sid が必要"), default=True)
-    initiate_login_uri = StringField(lazy("ログインを始めるURI(ポータルのタイルから)"), [Optional(), Length(max=2000)])
-    session_life_minutes = StringField(lazy("アプリの中のログインの長さ(分)"), [Optional(), Length(max=9)])
-    functions = TextAreaField(lazy("機能(1行に1つ。例:points.adjust)"), [Optional(), Length(max=8000)])
+    initiate_login_uri = StringField(lazy("ログインを始めるURI(ポータルのタイルから)"), [Optional(), AtMost(2000)])
+    session_life_minutes = StringField(lazy("アプリの中のログインの長さ(分)"), [Optional(), AtMost(9)])
+    functions = TextAreaField(lazy("機能(1行に1つ。例:points.adjust)"), [Optional(), AtMost(8000)])
     auth_method = SelectField(
         lazy("クライアントの認証"),
         choices=choices(
@@ -232,10 +174,10 @@ class ApplicationForm(Form):
 class SamlForm(Form):
     """A05: a SAML application; its metadata first, our decisions second."""
 
-    metadata = TextAreaField(lazy("メタデータの中身(XML)"), [Optional(), Length(max=200_000)])
-    metadata_url = StringField(lazy("メタデータの住所(URL)"), [Optional(), Length(max=2000)])
-    name = StringField(lazy("アプリの名前"), [Optional(), Length(max=200)])
-    slug = StringField(lazy("短い名前(英小文字)"), [Optional(), Length(max=63)])
+    metadata = TextAreaField(lazy("メタデータの中身(XML)"), [Optional(), AtMost(200_000)])
+    metadata_url = StringField(lazy("メタデータのURL"), [Optional(), AtMost(2000)])
+    name = StringField(lazy("アプリの名前"), [Optional(), AtMost(200)])
+    slug = StringField(lazy("短い名前(英小文字)"), [Optional(), AtMost(63)])
     name_id = SelectField(
         lazy("利用者ID(NameID)"),
         default="persistent",
@@ -246,10 +188,10 @@ class SamlForm(Form):
             ]
         ),
     )  # fmt: skip
-    email_pattern = StringField(lazy("メール形式の利用者ID"), [Optional(), Length(max=200)])
+    email_pattern = StringField(lazy("メール形式の利用者ID"), [Optional(), AtMost(200)])
     encrypt = BooleanField(lazy("回答を暗号化する"))
-    functions = TextAreaField(lazy("機能(1行に1つ。例:points.adjust)"), [Optional(), Length(max=8000)])
-    start_url = StringField(lazy("ログインを始めるURI(ポータルのタイルから)"), [Optional(), Length(max=2000)])
+    functions = TextAreaField(lazy("機能(1行に1つ。例:points.adjust)"), [Optional(), AtMost(8000)])
+    start_url = StringField(lazy("ログインを始めるURI(ポータルのタイルから)"), [Optional(), AtMost(2000)])
     idp_initiated = BooleanField(lazy("要求なしに、ポータルから開くのを許す"))
     honours_session_index = BooleanField(lazy("ログアウトの要求が指すログインだけを終わらせる"))
     needs_aal2 = BooleanField(lazy("2つの要素の確認を必須にする"))
@@ -258,32 +200,32 @@ class SamlForm(Form):
 class MetadataForm(Form):
     """A06: newer metadata of a SAML application."""
 
-    metadata = TextAreaField(lazy("メタデータの中身(XML)"), [Optional(), Length(max=200_000)])
+    metadata = TextAreaField(lazy("メタデータの中身(XML)"), [Optional(), AtMost(200_000)])
 
 
 class RecipeForm(Form):
     """A08: a recipe, as a file or pasted."""
 
-    text = TextAreaField(lazy("レシピの中身(YAML)"), [Optional(), Length(max=70_000)])
+    text = TextAreaField(lazy("レシピの中身(YAML)"), [Optional(), AtMost(70_000)])
 
 
 class ToolForm(Form):
     """A09: a tool from an approved recipe."""
 
     recipe = SelectField(lazy("レシピ"))
-    name = StringField(lazy("ツールの名前"), [InputRequired(), Length(max=200)])
-    slug = StringField(lazy("短い名前(英小文字)"), [InputRequired(), Length(max=63)])
-    functions = TextAreaField(lazy("機能(1行に1つ。例:points.adjust)"), [Optional(), Length(max=8000)])
+    name = StringField(lazy("ツールの名前"), [Required(), AtMost(200)])
+    slug = StringField(lazy("短い名前(英小文字)"), [Required(), AtMost(63)])
+    functions = TextAreaField(lazy("機能(1行に1つ。例:points.adjust)"), [Optional(), AtMost(8000)])
 
 
 class ToolAccountForm(Form):
     """A09: one account inside a tool, and for whom it is."""
 
-    company = StringField(lazy("会社コード"), [Optional(), Length(max=32)])
-    label = StringField(lazy("呼び名"), [InputRequired(), Length(max=100)])
-    store = StringField(lazy("店舗コード(その店だけのとき)"), [Optional(), Length(max=32)])
+    company = StringField(lazy("会社コード"), [Optional(), AtMost(32)])
+    label = StringField(lazy("呼び名"), [Required(), AtMost(100)])
+    store = StringField(lazy("店舗コード(その店だけのとき)"), [Optional(), AtMost(32)])
     role = SelectField(lazy("役割(その役割だけのとき)"))
-    person = StringField(lazy("スタッフ番号(1人だけのとき)"), [Optional(), Length(max=64)])
+    person = StringField(lazy("スタッフ番号(1人だけのとき)"), [Optional(), AtMost(64)])
     recovery_owner = SelectField(
         lazy("パスワード再設定のメールが届く先"),
         default="unknown",
@@ -299,13 +241,13 @@ class ToolAccountForm(Form):
 class TermsForm(Form):
     """VA-48: where the written permission lies."""
 
-    note = TextAreaField(lazy("許可した人と、書類のある場所"), [InputRequired(), Length(max=200)])
+    note = TextAreaField(lazy("許可した人と、書類のある場所"), [Required(), AtMost(200)])
 
 
 class SheetForm(Form):
     """V05: a table of accounts."""
 
-    company = StringField(lazy("会社コード"), [Optional(), Length(max=32)])
+    company = StringField(lazy("会社コード"), [Optional(), AtMost(32)])
     rotate = BooleanField(lazy("預けたら、すぐ新しいパスワードに変える"), default=True)
 
 
@@ -342,34 +284,34 @@ class GrantForm(Form):
             ]
         ),
     )
-    subject = StringField(lazy("コード(エリア・店舗・スタッフ番号)"), [Optional(), Length(max=64)])
+    subject = StringField(lazy("コード(エリア・店舗・スタッフ番号)"), [Optional(), AtMost(64)])
     role = SelectField(lazy("役割"))
-    functions = TextAreaField(lazy("使える機能(1行に1つ)"), [Optional(), Length(max=4000)])
+    functions = TextAreaField(lazy("使える機能(1行に1つ)"), [Optional(), AtMost(4000)])
 
 
 class SetupForm(Form):
     """Z01: the first administrator of an empty installation."""
 
-    setup_code = StringField(lazy("サーバーの画面に出たコード"), [InputRequired(), Length(max=100)])
-    login_name = StringField(lazy("管理者のログインID"), [InputRequired(), Length(max=64)], default="admin")
-    name = StringField(lazy("氏名"), [InputRequired(), Length(max=200)])
-    password = PasswordField(lazy("パスワード"), [InputRequired()])
-    again = PasswordField(lazy("もう一度"), [InputRequired(), EqualTo("password", lazy("2つのパスワードが違います。"))])
+    setup_code = StringField(lazy("サーバーの画面に出たコード"), [Required(), AtMost(100)])
+    login_name = StringField(lazy("管理者のログインID"), [Required(), AtMost(64)], default="admin")
+    name = StringField(lazy("氏名"), [Required(), AtMost(200)])
+    password = PasswordField(lazy("パスワード"), [Required()])
+    again = PasswordField(lazy("もう一度"), [Required(), EqualTo("password", lazy("2つのパスワードが違います。"))])
 
 
 class CompanyForm(Form):
     """A partner company and the person who will look after it."""
 
-    code = StringField(lazy("会社コード"), [InputRequired(), Length(max=32)])
-    name = StringField(lazy("会社名"), [InputRequired(), Length(max=200)])
+    code = StringField(lazy("会社コード"), [Required(), AtMost(32)])
+    name = StringField(lazy("会社名"), [Required(), AtMost(200)])
 
 
 class StoreForm(Form):
     """A shop."""
 
-    code = StringField(lazy("店舗コード"), [InputRequired(), Length(max=32)])
-    name = StringField(lazy("店舗名"), [InputRequired(), Length(max=200)])
-    region = StringField(lazy("エリアコード(なければ空)"), [Optional(), Length(max=32)])
+    code = StringField(lazy("店舗コード"), [Required(), AtMost(32)])
+    name = StringField(lazy("店舗名"), [Required(), AtMost(200)])
+    region = StringField(lazy("エリアコード(なければ空)"), [Optional(), AtMost(32)])
 
 
 class EmptyForm(Form):
@@ -388,11 +330,11 @@ class AuditForm(Form):
     class Meta(Form.Meta):
         csrf = False  # a search changes nothing, and its URL is kept and shared
 
-    person = StringField(lazy("だれについて(番号・氏名・フリガナ)"), [Optional(), Length(max=200)])
-    actor = StringField(lazy("だれがしたか(番号・氏名・フリガナ)"), [Optional(), Length(max=200)])
-    company = StringField(lazy("会社コード"), [Optional(), Length(max=32)])
-    store = StringField(lazy("店舗コード"), [Optional(), Length(max=32)])
-    application = StringField(lazy("アプリの短い名前"), [Optional(), Length(max=63)])
+    person = StringField(lazy("だれについて(番号・氏名・フリガナ)"), [Optional(), AtMost(200)])
+    actor = StringField(lazy("だれがしたか(番号・氏名・フリガナ)"), [Optional(), AtMost(200)])
+    company = StringField(lazy("会社コード"), [Optional(), AtMost(32)])
+    store = StringField(lazy("店舗コード"), [Optional(), AtMost(32)])
+    application = StringField(lazy("アプリの短い名前"), [Optional(), AtMost(63)])
     event = SelectField(lazy("出来事"), default="", validate_choice=False)
     result = SelectField(
         lazy("結果"),
@@ -409,9 +351,9 @@ class ReportForm(Form):
     class Meta(Form.Meta):
         csrf = False
 
-    company = StringField(lazy("会社コード"), [Optional(), Length(max=32)])
-    store = StringField(lazy("店舗コード"), [Optional(), Length(max=32)])
-    application = StringField(lazy("アプリの短い名前"), [Optional(), Length(max=63)])
+    company = StringField(lazy("会社コード"), [Optional(), AtMost(32)])
+    store = StringField(lazy("店舗コード"), [Optional(), AtMost(32)])
+    application = StringField(lazy("アプリの短い名前"), [Optional(), AtMost(63)])
     day = DateField(lazy("いつの日か"), [Optional()])
     since = DateField(lazy("いつから"), [Optional()])
     until = DateField(lazy("いつまで"), [Optional()])

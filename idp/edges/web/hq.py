@@ -21,7 +21,8 @@ from idp.domain.sessions import live as sessions
 from idp.edges import browser
 from idp.edges.browser import Answer, Looking, require
 from idp.edges.web import stopping
-from idp.edges.web.forms import CompanyForm, EmptyForm, IdForm, PersonForm, ReasonForm, StopForm, StoreForm, choices
+from idp.edges.web.fields import choices
+from idp.edges.web.forms import CompanyForm, EmptyForm, IdForm, PersonForm, ReasonForm, StopForm, StoreForm
 from idp.edges.web.store import code_page, end_of_day, role_names
 from idp.lifecycle.revocation import cascade, receipt, reinstate, tools
 from idp.lifecycle.revocation.cascade import Order, Target
@@ -90,8 +91,9 @@ def new_person(looking: Looking) -> Answer:
                 company, store = _company(session, looking), None
                 if form.store.data:
                     store = _store(session, looking, company, form.store.data)
+                number = (form.login_name.data or "").strip() or people.free_number(session, company.id)
                 account = people.add_account(
-                    session, Place(company, store), login_name=form.login_name.data, name=form.name.data, kana=form.kana.data,
+                    session, Place(company, store), login_name=number, name=form.name.data, kana=form.kana.data,
                     role=Role(form.role.data), actor=looking.viewer.actor, viewer=looking.viewer, now=now, locale=form.locale.data,
                     ends_at=end_of_day(form.ends_on.data, store.time_zone if store else "Asia/Tokyo"),
                 )  # fmt: skip

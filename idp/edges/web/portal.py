@@ -37,6 +37,8 @@ def navigation(looking: Looking) -> list[dict[str, Any]]:
         items.append(("/audit", t("監査"), "history"))
     items += [("/me/sessions", t("ログイン中の端末"), "device"), ("/me/security", t("セキュリティ"), "shield")]
     here = request.path
+    if here.startswith("/hq/apps/") and here.split("/")[4:5] == ["tool"]:
+        here = "/hq/tools"  # where people come from to the accounts of one
     best = max(
         (href for href, _, _ in items if here == href or here.startswith(f"{href.rstrip('/')}/")), key=len, default=""
     )

@@ -71,7 +71,7 @@ def _document(text: str | None, url: str | None) -> tuple[bytes, str | None]:
     if dropped or (text or "").strip():
         return dropped or (text or "").strip().encode(), (url or "").strip() or None
     if not (url or "").strip():
-        raise Invalid("メタデータのファイルか、中身か、住所を入れてください。", field="metadata")
+        raise Invalid("メタデータのファイルか、中身か、URLを入れてください。", field="metadata")
     return fetch((url or "").strip()), (url or "").strip()
 
 
@@ -81,13 +81,13 @@ def fetch(url: str) -> bytes:
         answer = browser.services().outbound.get(url)
     except (Refused, Unreachable) as error:
         raise Invalid(
-            "メタデータを取りにいけません。住所を確かめるか、ファイルで渡してください。",
+            "メタデータを取りにいけません。URLを確かめるか、ファイルで渡してください。",
             str(error),
             field="metadata_url",
         ) from error
     if answer.status != 200:
         raise Invalid(
-            "メタデータの住所が、エラーを返しました。住所を確かめるか、ファイルで渡してください。", str(answer.status), field="metadata_url"
+            "メタデータのURLが、エラーを返しました。URLを確かめるか、ファイルで渡してください。", str(answer.status), field="metadata_url"
         )  # fmt: skip
     return answer.body
 

@@ -24,7 +24,8 @@ from idp.domain.sessions.models import LoginSession
 from idp.domain.tokens import ends
 from idp.edges import browser
 from idp.edges.browser import Answer, Looking, require
-from idp.edges.web import login, seeds
+from idp.edges.web import entering, seeds
+from idp.edges.web.brakes import Brakes
 from idp.edges.web.forms import ChangePasswordForm, EmptyForm, IdForm, TotpForm
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import record
@@ -132,7 +133,7 @@ def _change_password(looking: Looking, form: ChangePasswordForm) -> None:
     now, services, login_row = browser.now(), browser.services(), looking.login
     with reading() as session:
         candidate = authn.find_by_id(session, login_row.account_id)
-        brakes = login.Brakes.of(login_row.company_code, login_row.login_name, login_row.account_id)
+        brakes = Brakes.of(login_row.company_code, login_row.login_name, login_row.account_id)
         brakes.check(session, now=now)
     if candidate is None or not services.hasher.check(form.current.data, candidate.verifier):
         with transaction() as session:
@@ -224,7 +225,7 @@ def _store_totp(looking: Looking, sealed: second_factor.SealedSeed, step: int, h
             session, account_id, keep=looking.login.id, reason="authenticator_changed", now=now
         )
         ends.tell(session, account_id, told, give_up_after=browser.services().settings.give_up_after, now=now)
-    answer = make_response(render_template("web/recovery_codes.html", codes=codes, onward=login.onward(handle, "/")))
+    answer = make_response(render_template("web/recovery_codes.html", codes=codes, onward=entering.onward(handle, "/")))
     browser.set_cookie(answer, browser.LOGIN_COOKIE, cookie)
     return answer
 

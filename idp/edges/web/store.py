@@ -25,7 +25,8 @@ from idp.domain.sessions import live as sessions
 from idp.edges import browser, language
 from idp.edges.browser import Answer, Looking, require
 from idp.edges.web import stopping
-from idp.edges.web.forms import EmptyForm, HireForm, StopForm, choices
+from idp.edges.web.fields import choices
+from idp.edges.web.forms import EmptyForm, HireForm, StopForm
 from idp.lifecycle.revocation import receipt, tools
 from idp.lifecycle.revocation.words import Scope
 
@@ -74,8 +75,9 @@ def hire(looking: Looking, code: str) -> Answer:
         now, settings = browser.now(), browser.services().settings
         try:
             with transaction() as session:
+                number = (form.login_name.data or "").strip() or people.free_number(session, company.id)
                 account = people.add_account(
-                    session, Place(company, store), login_name=form.login_name.data, name=form.name.data, kana=form.kana.data,
+                    session, Place(company, store), login_name=number, name=form.name.data, kana=form.kana.data,
                     role=Role(form.role.data), actor=looking.viewer.actor, viewer=looking.viewer, now=now, locale=form.locale.data,
                     ends_at=end_of_day(form.ends_on.data, store.time_zone),
                 )  # fmt: skip

@@ -17,7 +17,7 @@ from wtforms import (
     validators,
 )
 
-from idp.edges.web.forms import choices
+from idp.edges.web.fields import choices
 
 
 class SampleForm(Form):  # type: ignore[misc]

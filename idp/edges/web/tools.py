@@ -25,7 +25,8 @@ from idp.domain.tools.models import RecipeText, Tool
 from idp.edges import browser, language
 from idp.edges.browser import Answer, Looking, require
 from idp.edges.web.apps import owner_of
-from idp.edges.web.forms import EmptyForm, RecipeForm, TermsForm, ToolAccountForm, ToolForm, choices, lines
+from idp.edges.web.fields import choices
+from idp.edges.web.forms import EmptyForm, RecipeForm, TermsForm, ToolAccountForm, ToolForm, lines
 from idp.edges.web.store import role_names
 
 bp = Blueprint("tools_hq", __name__)

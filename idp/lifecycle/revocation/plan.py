@@ -50,6 +50,16 @@ class ToolAccess:
     session_life: timedelta | None
     by_policy: bool = False
 
+    @property
+    def changes_password(self) -> bool:
+        """The cut has a line for the password: somebody may know it, or the company wants it changed."""
+        return CutClass.KNOWN_SECRET in self.classes or self.by_policy
+
+    @property
+    def keeps_login(self) -> bool:
+        """The cut has a line for a login that the tool itself keeps; where nobody but us can hold one there is none."""
+        return CutClass.OWN_SESSION in self.classes and (self.entered or CutClass.KNOWN_SECRET in self.classes)
+
 
 @dataclass(frozen=True)
 class ToolUse:
@@ -164,10 +174,10 @@ def _tools(use: ToolUse, *, now: datetime) -> Iterator[PlannedCut]:
         )
     for one in use.access:
         ref, application = str(one.tool_account_id), one.application_id
-        if CutClass.KNOWN_SECRET in one.classes or one.by_policy:
+        if one.changes_password:
             yield PlannedCut(CutKind.TOOL_PASSWORD, ref, CutState.WAITING, application_id=application, leaves=True)
-        if CutClass.OWN_SESSION not in one.classes or not (one.entered or CutClass.KNOWN_SECRET in one.classes):
-            continue  # nobody but us can hold a login there
+        if not one.keeps_login:
+            continue
         if one.session_life is None:
             yield PlannedCut(CutKind.APPLICATION_LOGIN, ref, CutState.NEEDS_PERSON, application_id=application)
         else:

@@ -150,11 +150,18 @@ def use_of(
 
 @dataclass(frozen=True)
 class ToolChoice:
-    """One account inside a tool, in the dialog before a cut. classes: of its lines, the main one first."""
+    """One account inside a tool, in the dialog before a cut: the lines that the receipt will have.
+
+    known: the person may know its password. by_policy: they may not, and the company has it changed all the same, because they
+    could have used it lately (`change_on_leaving`). keeps_login: the tool keeps a login of its own, for session_life_s or nobody
+    knows how long.
+    """
 
     name: str
     label: str
-    classes: tuple[CutClass, ...]
+    known: bool
+    by_policy: bool
+    keeps_login: bool
     session_life_s: int | None
 
 
@@ -175,8 +182,9 @@ def choices(
         .join(Application, Application.id == ToolAccount.application_id)
         .where(ToolAccount.id.in_([one.tool_account_id for one in use.access]))
     ).all()
-    words = {row.id: row for row in rows}
-    return [
-        ToolChoice(words[one.tool_account_id].name, words[one.tool_account_id].label, one.classes, words[one.tool_account_id].session_life_s)
-        for one in use.access
-    ]  # fmt: skip
+    words, found = {row.id: row for row in rows}, []
+    for one in use.access:
+        row, known = words[one.tool_account_id], CutClass.KNOWN_SECRET in one.classes
+        by_policy = one.changes_password and not known
+        found.append(ToolChoice(row.name, row.label, known, by_policy, one.keeps_login, row.session_life_s))
+    return found

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
 from connectors.gateway.admit import COOKIE
+from connectors.gateway.live import LiveCheck
+from connectors.ports import GatewayView
 from tests.fakes.device import in_loop, staged, until
 
 
@@ -243,3 +245,44 @@ async def test_checks_that_wait_share_one_query() -> None:
         stage.house.before_alive = slow
         await asyncio.gather(*(device.get("/home") for _ in range(40)))
         assert stage.house.questions < 40, "80 checks in far fewer queries"
+
+
+def test_VA_50_a_check_under_way_answers_nobody_who_came_after_it_began() -> None:
+    """Who comes while a check runs gets the next one: the answer of this one may be older than the cut they came after."""
+
+    class Port:
+        """A port that answers what was true when it was asked, and only when told to."""
+
+        def __init__(self) -> None:
+            self.asked: list[tuple[set[bytes], asyncio.Event]] = []
+            self.rung = asyncio.Event()
+            self.alive_now = {b"a", b"b"}
+
+        async def alive(self, cookie_digests: Sequence[bytes]) -> Mapping[bytes, GatewayView]:
+            seen, may_answer = set(self.alive_now), asyncio.Event()
+            self.asked.append((set(cookie_digests), may_answer))
+            self.rung.set()
+            await may_answer.wait()
+            view = GatewayView("gs", "ts", "recipe", "host", {}, "live", 1, 1)
+            return {digest: view for digest in cookie_digests if digest in seen}
+
+    async def run() -> None:
+        port = Port()
+        live = LiveCheck(port)
+        early = asyncio.create_task(live.check(b"a"))
+        await port.rung.wait()
+        port.rung.clear()
+        port.alive_now = set()  # T0
+        late = [asyncio.create_task(live.check(digest)) for digest in (b"a", b"a", b"b")]
+        await asyncio.sleep(0)
+        late[1].cancel()  # whoever gives up takes nobody's answer along
+        port.asked[0][1].set()
+        assert await early is not None, "it was asked before the cut"
+        await port.rung.wait()
+        assert port.asked[1][0] == {b"a", b"b"}, "one statement for all of them"
+        assert not any(task.done() for task in (late[0], late[2]))
+        port.asked[1][1].set()
+        assert [await late[0], await late[2]] == [None, None]
+        assert len(port.asked) == 2
+
+    asyncio.run(run())

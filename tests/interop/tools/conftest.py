@@ -16,7 +16,7 @@ from tests.interop.tools.peers import CalibreWeb, Jupyter, Peer, Roundup
 Peers = dict[str, Peer]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def peers() -> Iterator[Peers]:
     """By slug; and JupyterLab once more, as it starts by itself, with a login token."""
     if find_library("magic") is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from idp.core.errors import Invalid
-from idp.domain.applications import registry
-from idp.domain.applications.registry import Registration
+from idp.domain.applications.registration import Registration, check_registration
 from tests.protocol.oidc.conftest import Provider
 
 NONE = {"code_challenge": None, "code_challenge_method": None}
@@ -104,5 +103,5 @@ def test_OA_03_a_public_client_cannot_be_excepted() -> None:
     """D5. Pure, so no database."""
     wish = Registration("x", ("https://rp.example/cb",), auth_method="none", pkce_exempt=True)
     with pytest.raises(Invalid) as refused:
-        registry.check_registration(wish, loopback=True)
+        check_registration(wish, loopback=True)
     assert refused.value.field == "pkce_exempt"

@@ -8,7 +8,7 @@ from idp.core import clock
 from idp.core.db import transaction
 from idp.core.errors import Invalid
 from idp.domain.applications import registry
-from idp.domain.applications.registry import Registration
+from idp.domain.applications.registration import Registration, check_registration
 from tests.actors import CLI, RelyingParty
 from tests.protocol.oidc.conftest import Provider, page_of
 
@@ -170,7 +170,7 @@ def test_OA_10_an_application_that_has_ended_is_told_here(provider: Provider) ->
 def test_OA_01_such_an_address_cannot_be_registered(uri: str, method: str) -> None:
     """RFC 9700 §4.1.3: a pattern is never an address. Pure, so no database."""
     with pytest.raises(Invalid) as refused:
-        registry.check_registration(Registration("x", (uri,), auth_method=method), loopback=False)
+        check_registration(Registration("x", (uri,), auth_method=method), loopback=False)
     assert refused.value.field == "redirect_uris"
 
 
@@ -183,12 +183,12 @@ def test_OA_33_native_applications_bring_a_claimed_address_or_a_scheme_with_a_do
         "http://127.0.0.1/cb",
         "http://[::1]/cb",
     ):
-        registry.check_registration(Registration("x", (scheme,), auth_method="none"), loopback=False)
+        check_registration(Registration("x", (scheme,), auth_method="none"), loopback=False)
     for scheme in ("myapp:/cb", "myapp://cb", "http://localhost/cb"):
         with pytest.raises(Invalid):
-            registry.check_registration(Registration("x", (scheme,), auth_method="none"), loopback=False)
+            check_registration(Registration("x", (scheme,), auth_method="none"), loopback=False)
     with pytest.raises(Invalid):
-        registry.check_registration(Registration("x", ("jp.example.app:/cb",)), loopback=False)
+        check_registration(Registration("x", ("jp.example.app:/cb",)), loopback=False)
     person = provider.somebody()
     client = provider.public(redirect_uris=("jp.example.app:/cb",))
     browser = provider.browser(person)

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import time_machine
 from lxml import etree
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from idp.core import clock
 from idp.core.db import reading, transaction
 from idp.core.errors import Conflict, Invalid
 from idp.core.saml_keys import rotate_saml_key, withdraw_saml_key
 from idp.domain.applications import names, saml, sp_metadata
-from idp.domain.applications.models import Application
+from idp.domain.applications.models import Application, SamlSubject
 from idp.domain.applications.models import ServiceProvider as Row
 from idp.domain.directory.models import Account
 from idp.domain.directory.roles import Role
@@ -255,6 +255,49 @@ def test_SA_05_every_key_of_the_metadata_and_no_other(world: World, browser: Bro
             **{"Sec-Fetch-Site": "cross-site"},
         )
         assert sp.take(page, browser).status == SUCCESS
+
+
+def test_SA_05_SA_08_what_a_process_remembers_of_a_service_provider_decides_nothing(
+    world: World, browser: Browser
+) -> None:
+    """Another process changes keys, the duty to sign, addresses, the name's kind: the next request is judged by that, both ways."""
+    sp = ServiceProvider("coupon", signs_requests=True)
+    world.service_provider(sp)
+    old, new = pair("sp"), pair("next")
+    browser.log_in(world.person())
+
+    def elsewhere(**values: object) -> None:
+        assert sp.entity_id in world.services.saml_providers, "remembered, so that there is something to be wrong about"
+        with world.app.app_context(), transaction() as session:
+            session.execute(update(Row).where(Row.entity_id == sp.entity_id).values(**values))
+
+    def status(*, signed: bool = True, **attributes: str | None) -> int:
+        return browser.get(sp.redirect_url(signed=signed, **attributes)).status_code
+
+    assert (status(), status(signed=False)) == (200, 403)
+    elsewhere(signing_certs=[new.der])
+    assert status() == 403
+    sp.pair = new
+    assert status() == 200
+    elsewhere(signing_certs=[old.der, new.der], requests_signed=False)
+    assert status(signed=False) == 200
+    elsewhere(requests_signed=True)
+    assert status(signed=False) == 403
+    first, second = sp.acs[0], "https://coupon.example/second"
+    elsewhere(acs=[{"url": second, "index": 0, "default": True}])
+    assert status(AssertionConsumerServiceURL=first) == 403
+    assert browser.forms(browser.get(sp.redirect_url(AssertionConsumerServiceURL=second)))[0]["action"] == second
+    elsewhere(acs=[{"url": first, "index": 0, "default": True}], name_id="transient")
+    with world.app.app_context(), reading() as session:
+        kept = session.scalar(select(SamlSubject.value).where(SamlSubject.kind == "persistent"))
+    answer = sp.sign_on(browser)
+    assert answer.name_id_format == F + "transient"
+    assert answer.name_id != kept
+    elsewhere(name_id="email", email_pattern="{login_name}@example.jp")
+    wanted = policy(F + "persistent")
+    assert sp.sign_on(browser, wanted).second == "InvalidNameIDPolicy"
+    elsewhere(name_id="persistent")
+    assert sp.sign_on(browser, wanted).name_id == kept
 
 
 @SQLITE

@@ -34,12 +34,12 @@ def test_what_is_the_same_password_ac01() -> None:
 def test_the_cap_is_checked_before_and_after_folding_ac01() -> None:
     """AC-01: 256 bytes; 10 MB cost nothing; one character that folds into eighteen does not slip past; NUL is refused."""
     assert len(normalise("a" * 256)) == 256
-    started = time.perf_counter()
+    started = time.thread_time()  # what it costs, however busy the machine is
     for bad in ("a" * 257, "絵" * 86, "ﷺ" * 20, "a\0b", "a" * 10_000_000, "\ufdfa" * 3_000_000):
         with pytest.raises(Invalid) as error:
             normalise(bad)
         assert error.value.field == "password"
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_new_passwords_ac01_ac02() -> None:

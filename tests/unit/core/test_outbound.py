@@ -248,8 +248,9 @@ def test_LO_08_names_that_do_not_resolve(resolver: Resolver, monkeypatch: pytest
         with pytest.raises(Unreachable) as found:
             HttpOutbound(PUBLIC, TLS, total_s=0.4).post(f"https://{host}/", b"", headers={})
         assert found.value.kind == "dns"
+    took = time.monotonic() - started
     never.set()
-    assert time.monotonic() - started < 2
+    assert took < 15, "it waited for the resolver, which would have taken 20 s"
 
 
 # --- hostile answers -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`serve` and `worker`."""
+"""`serve`. The process that holds the server's children loads the settings and nothing else of the product."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ import click
 from granian import Granian
 from granian.constants import Interfaces
 
-from idp.app import create_app
-from idp.core import logs
 from idp.core.settings import Settings
-from idp.services import WORKER_OPENS
-from idp.worker import Worker
-from idp.worker import main as run_worker
 
 
 @click.command()
@@ -22,19 +17,7 @@ def serve(host: str | None, port: int | None) -> None:
     settings = Settings.from_env(**{k: v for k, v in {"host": host, "port": port}.items() if v is not None})
     click.echo(f"Sekisho {settings.issuer} on {settings.host}:{settings.port}", err=True)
     Granian(
-        "idp.cli.wsgi:app", address=settings.host, port=settings.port, interface=Interfaces.WSGI, workers=settings.web_processes,
+        "idp.wsgi:app", address=settings.host, port=settings.port, interface=Interfaces.WSGI, workers=settings.web_processes,
         blocking_threads=settings.web_threads, backlog=1024, websockets=False, workers_kill_timeout=30, respawn_failed_workers=True,
         log_access=False,
     ).serve()  # fmt: skip
-
-
-@click.command()
-@click.option("--once", is_flag=True, help="Deliver what is due now, then stop.")
-def worker(*, once: bool) -> None:
-    """Deliver logouts, close residuals, run end dates."""
-    logs.configure()
-    app = create_app(Settings.from_env(), opens=WORKER_OPENS)
-    if once:
-        Worker(app).drain()
-        return
-    run_worker(app)
