@@ -245,10 +245,11 @@ def _error_page(
     """The page of an error. Its sentence is the error's own; English stands beside it, since the language may be unknown."""
     page = ERROR_PAGES.get(status, "errors/error.html")
     text = language.text(public, **(values or {})) if public else ""
+    asks = public in ("", browser.NO_RIGHT)
     if status == 400:
         page = "errors/error.html" if text else "errors/400_form_expired.html"
     return render_template(
-        page, retry_after_s=retry_after_s or 30, missing=text or None, title=language.text("この操作はできませんでした"),
+        page, retry_after_s=retry_after_s or 30, missing=text or None, asks=asks, title=language.text("この操作はできませんでした"),
         text=text or language.text("もどって、もう一度試してください。"), kept=[], action="",
         text_en=language.english(public, **(values or {})) if public else None,
     )  # fmt: skip

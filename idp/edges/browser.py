@@ -39,6 +39,8 @@ LOGIN_COOKIE, PENDING_COOKIE, DEVICE_COOKIE, LANGUAGE_COOKIE, CHAIN_COOKIE = (
     "sekisho-lang",
     "sekisho-chain",
 )
+#: a right is missing, and somebody can give it; every other refusal says its own way out
+NO_RIGHT = "この画面を使う権限がありません。"
 #: endpoints that no cookie authenticates, or that store the request and answer 303 to GET (WB-01)
 CSRF_EXEMPT = {
     "oidc.token", "oidc.userinfo", "oidc.authorize", "oidc.end_session", "saml.sso", "saml.slo", "saml.soap",
@@ -220,7 +222,7 @@ def require(power: Power | None = None, *, wide: bool = False) -> Callable[[View
             if lacks_second_factor(looking):
                 return redirect("/me/security/totp/new", 303)
             if power is not None and not _holds(looking.viewer, power, wide=wide):
-                raise Denied("この画面を使う権限がありません。", f"needs {power}")
+                raise Denied(NO_RIGHT, f"needs {power}")
             return view(looking, *args, **kwargs)
 
         return cast("View", wrapped)

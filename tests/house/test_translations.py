@@ -48,6 +48,7 @@ ADMIN = (
     "idp/ledgers/audit/origin.py:*",
     "idp/ledgers/audit/store.py:*",
     "idp/domain/applications/registry.py:*",
+    "idp/domain/applications/registration.py:*",
     "idp/domain/applications/names.py:*",
     "idp/domain/applications/saml.py:*",
     "idp/domain/applications/sp_metadata.py:*",
