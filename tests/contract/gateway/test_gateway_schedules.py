@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from connectors.ports import GatewayView
-from tests.contract.gateway.schedules import Log, Ports, theatre
+from tests.contract.gateway.schedules import theatre
+from tests.contract.gateway.stage import Log, Ports
 from tests.fakes.device import in_loop_for
 from tests.fakes.house import House
 

@@ -48,6 +48,7 @@ async def calibreweb(page: Page, origin: str) -> str:
 async def jupyterlab(page: Page, _origin: str) -> str:
     """A notebook whose kernel answers over a WebSocket."""
     await page.click(".jp-LauncherCard[data-category=Notebook] >> nth=0", timeout=WAIT_MS)
+    await page.wait_for_selector("text=/ipykernel. . Idle/", timeout=WAIT_MS)  # what is run before that is forgotten
     await page.click(".jp-Notebook .jp-Cell .cm-content", timeout=WAIT_MS)
     await page.keyboard.type("print('answer', 6 * 7000)")
     await page.keyboard.press("Shift+Enter")
@@ -107,8 +108,10 @@ async def _a_day(product: Whole, browser: Recorder, work: Work) -> tuple[str, di
     before = len(product.tool.requests("after-the-cut"))
     answer = await page.goto(f"{origin}/?after-the-cut")
     assert answer is not None
-    assert answer.status == 403
-    await expect(page.locator("body")).to_contain_text("利用は終わりました")
+    # scripts that look every few seconds have met the last page by then: the cookie is gone, and the portal asks who it is
+    if not answer.url.startswith(product.settings.issuer):
+        assert answer.status == 403
+        await expect(page.locator("body")).to_contain_text("利用は終わりました")
     assert len(product.tool.requests("after-the-cut")) == before
     assert "__Host-sekisho-gw" not in {cookie.get("name") for cookie in await browser.context.cookies()}
     return worked, guarded
