@@ -20,6 +20,7 @@ from datetime import datetime
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar, cast
+from weakref import WeakSet
 
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
@@ -165,7 +166,7 @@ def engine_options(url: str, *, pool_size: int, read_only: bool = False) -> dict
         # an error's text reaches the log, and a parameter may be personal or a digest
         common = {"hide_parameters": True}
     if url.startswith("sqlite"):
-        return {"connect_args": {"timeout": 5.0, "cached_statements": 512}, **common}
+        return {"connect_args": {"timeout": 5.0, "cached_statements": 512, "factory": ClosingConnection}, **common}
     # no JIT: our statements are short, and compiling one costs more than it can save
     settings = "-c lock_timeout=5000 -c statement_timeout=15000 -c jit=off"
     if read_only:
@@ -179,6 +180,31 @@ def engine_options(url: str, *, pool_size: int, read_only: bool = False) -> dict
         "connect_args": {"application_name": "sekisho", "options": settings},
         **common,
     }
+
+
+class ClosingConnection(sqlite3.Connection):
+    """A connection that can close what was left open on it.
+
+    A result of which a row is left unread keeps SQLite's snapshot, past COMMIT and past the way back into the pool, for as long
+    as anybody holds it. Whoever takes that connection next reads the past, also in a live check, and can never write: BEGIN
+    IMMEDIATE on an old snapshot is busy however long one waits.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """As it is, and remembered while it lives."""
+        made = super().cursor(*args, **kwargs)
+        self._cursors.add(made)
+        return made
+
+    def close_cursors(self) -> None:
+        """End every statement that is still open."""
+        for left in tuple(self._cursors):
+            left.close()
+        self._cursors.clear()
 
 
 def prepare_engine(engine: Engine, turns: Turns, *, read_only: bool = False, reserved: bool = False) -> None:
@@ -199,6 +225,11 @@ def prepare_engine(engine: Engine, turns: Turns, *, read_only: bool = False, res
             read_only
         ):  # last, once per connection: each such PRAGMA throws away every statement that SQLite has prepared
             dbapi.execute("PRAGMA query_only=ON")
+
+    @event.listens_for(engine, "checkin")
+    def _checkin(dbapi: ClosingConnection | None, _record: Any) -> None:
+        if dbapi is not None:  # None: it was thrown away
+            dbapi.close_cursors()
 
     @event.listens_for(engine, "begin")
     def _begin(conn: Connection) -> None:

@@ -71,7 +71,7 @@ def lease(session: Session, ticket_key: bytes, job_id: uuid.UUID, *, now: dateti
     if row is None:
         return None
     tries.lock(session, row.tool_account_id)
-    session.execute(select(ToolSession.id).where(ToolSession.id == row.tool_session_id).with_for_update(key_share=True))
+    session.scalar(select(ToolSession.id).where(ToolSession.id == row.tool_session_id).with_for_update(key_share=True))
     if is_busy(session, row.tool_account_id, now=now, login=True):
         return None
     taken = claim(
@@ -188,7 +188,7 @@ def lost(session: Session, *, now: datetime, limit: int = 100) -> Sequence[Lost]
 def give_up(session: Session, one: Lost, *, now: datetime) -> bool:
     """Close a lost job and end its session: the next launch opens a new one, within the budget. False: it was finished."""
     tries.lock(session, one.tool_account_id)
-    session.execute(select(ToolSession.id).where(ToolSession.id == one.tool_session_id).with_for_update(key_share=True))
+    session.scalar(select(ToolSession.id).where(ToolSession.id == one.tool_session_id).with_for_update(key_share=True))
     if not _close(session, one.id, one.fence, result=one.result, now=now):
         return False
     return tool_sessions.move(

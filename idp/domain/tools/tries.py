@@ -25,7 +25,7 @@ def lock(session: Session, tool_account_id: uuid.UUID) -> None:
 
     Not FOR UPDATE, which the foreign keys of a launch would wait for.
     """
-    session.execute(select(ToolAccount.id).where(ToolAccount.id == tool_account_id).with_for_update(key_share=True))
+    session.scalar(select(ToolAccount.id).where(ToolAccount.id == tool_account_id).with_for_update(key_share=True))
 
 
 def left(

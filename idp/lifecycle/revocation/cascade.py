@@ -145,7 +145,7 @@ def _same(session: Session, key: str, account_id: uuid.UUID, scope: Scope, scope
     The account's row is taken first: of two clicks at once the second waits here, and then finds what the first one did.
     Not FOR UPDATE, which the foreign keys of an issuer further down would wait for: a deadlock (D7).
     """
-    session.execute(select(Account.id).where(Account.id == account_id).with_for_update(key_share=True))
+    session.scalar(select(Account.id).where(Account.id == account_id).with_for_update(key_share=True))
     before = session.scalar(select(Revocation).where(Revocation.idempotency_key == key))
     if before is not None and (before.scope_kind, before.scope_id) != (scope.value, scope_id):
         # answering with the receipt of somebody else would leave this person's access alive (RE-07)

@@ -259,7 +259,7 @@ def _log(session: Session, lines: Sequence[_Line], *, actor: Actor, now: datetim
     ).all()
     (revocation_id,) = {row.revocation_id for row in rows}
     applications = {row.id: row.application_id for row in rows}
-    session.execute(select(Revocation.id).where(Revocation.id == revocation_id).with_for_update(key_share=True))
+    session.scalar(select(Revocation.id).where(Revocation.id == revocation_id).with_for_update(key_share=True))
     still_open = select(Cut.id).where(Cut.revocation_id == revocation_id, Cut.state != CutState.DONE.value).exists()
     mine = update(Revocation).where(Revocation.id == revocation_id)
     reopened = any(line.late for line in lines) and change(

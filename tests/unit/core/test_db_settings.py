@@ -5,7 +5,7 @@ from flask import Flask
 from sqlalchemy import select, update
 from sqlalchemy.exc import DBAPIError
 
-from idp.core.db import READING, RESERVED, db, reading
+from idp.core.db import READING, RESERVED, db, reading, transaction
 from idp.core.errors import Unavailable
 from idp.domain.directory.models import Company
 from tests.actors import World
@@ -51,3 +51,30 @@ def test_RE_41_reading_can_write_nothing(world: World) -> None:
             session.execute(update(Company).values(name="changed"))
         with reading() as session:
             assert "changed" not in session.scalars(select(Company.name)).all()
+
+
+def test_RE_41_a_result_that_somebody_left_unread_pins_no_snapshot(world: World) -> None:
+    """Else the next one to get that connection reads the past, in a live check too, and waits five seconds to write, in vain."""
+    world.person()
+
+    def rename(name: str) -> None:
+        with transaction() as session:
+            session.execute(update(Company).values(name=name))
+
+    with world.app.app_context():
+        kept = []
+        with transaction() as session:
+            kept.append(session.execute(select(Company.name)))
+        with reading() as session:
+            kept.append(session.execute(select(Company.name)))
+            # by another connection, since that of this thread is taken: whoever reads next begins before it
+            rename("first")
+        with reading() as session:
+            assert set(session.scalars(select(Company.name))) == {"first"}
+        for connection in [db.engine.connect() for _ in range(3)]:
+            with connection, connection.begin():
+                connection.execute(update(Company).values(name="second"))
+        rename("third")
+        with reading() as session:
+            assert set(session.scalars(select(Company.name))) == {"third"}
+        assert len(kept) == 2
