@@ -296,7 +296,9 @@ def test_VA_31_no_page_shows_a_value(box: Toolbox) -> None:
 
 def commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
     """Every command there is."""
-    for name, command in sorted(group.commands.items()):
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from commands(command, *before, name)
         else:

@@ -32,7 +32,7 @@ async def roundup(page: Page, origin: str) -> str:
     await page.fill("input[name=title]", "till-is-stuck")
     await page.select_option("select[name=priority]", index=1)
     await page.click("input[name=submit_button]")
-    await page.wait_for_selector("text=issue 1 created", timeout=WAIT_MS)
+    await page.wait_for_selector(r"text=/issue \d+ created/", timeout=WAIT_MS)
     return "till-is-stuck"
 
 
