@@ -46,8 +46,8 @@ class _Changed(Exception):
 def sso() -> Answer:
     """The SingleSignOnService. A POST is judged, kept and answered with 303 to GET: it came without our cookie.
 
-    A message by Redirect is judged first by the service provider that this process remembers, which saves a statement in ten.
-    That is believed only where the row under its application's lock says the same; anything else, a refusal too, is
+    A message by Redirect is judged first by the service provider that this process remembers, which saves a session and a
+    statement (decision 0058). That is believed only where the row under its application's lock says the same; anything else, a refusal too, is
     thrown away and judged again by a row that was read for it.
     """
     if request.method == "GET" and set(request.args) == {"request"}:
