@@ -20,7 +20,8 @@ from playwright.async_api import Page as Tab
 from connectors.cookies import Jar
 from connectors.engine.egress_proxy import EgressProxy
 from connectors.gateway.admit import COOKIE
-from connectors.recipes.checks import Page, folded
+from connectors.recipes.checks import Page
+from connectors.recipes.glance import folded
 
 LOAD_MS: Final = 45_000
 IDLE_MS: Final = 6_000

@@ -23,7 +23,8 @@ from connectors.engine.http_driver import BeforeSubmit, HttpDriver
 from connectors.engine.outcome import LoginResult, asks_for_human, result, why_not
 from connectors.engine.tool_time import ToolTime
 from connectors.ports import NewSecret, Revealable
-from connectors.recipes.checks import Page, condition_holds, folded
+from connectors.recipes.checks import Page, condition_holds
+from connectors.recipes.glance import folded
 from connectors.recipes.model import By, Recipe, Step
 
 POLL_S: Final = 0.1

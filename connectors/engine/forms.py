@@ -10,7 +10,8 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from connectors.engine.failures import Failed
 from connectors.recipes import urls
-from connectors.recipes.checks import Page, folded
+from connectors.recipes.checks import Page
+from connectors.recipes.glance import folded
 from connectors.recipes.model import By, Step
 
 _FIELDS: Final = "input, textarea, select"

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Final
 
 import aiohttp
@@ -116,7 +116,8 @@ class Gateway:
         return None
 
     async def _for_session(self, request: web.Request, host: str) -> web.StreamResponse:
-        cookie = request.cookies.get(admit.COOKIE, "")
+        cookies = request.cookies
+        cookie = cookies.get(admit.COOKIE, "")
         if not cookie:
             return self._nobody(request)
         digest = admit.digest_of(cookie)
@@ -131,7 +132,7 @@ class Gateway:
             return self._nobody(request)
         if not self._origin_fits(request, view, host):
             return self._page("cross_site")
-        call = await self._call(request, digest, view)
+        call = await self._call(request, digest, view, cookies)
         if isinstance(call, web.Response):
             return call
         call.late = late
@@ -150,17 +151,19 @@ class Gateway:
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs is a task's
-        with self.held.holding(call.digest, task.cancel) as entry:
-            try:
-                answer = await Passage(self, call).serve()
-            except asyncio.CancelledError:
-                if not entry.was_cut or task.uncancel():  # the browser left, or the process stops
-                    raise
-                answer = self._cut(call)
-            else:
-                if entry.was_cut:
-                    task.uncancel()  # it was on its way out
-                    answer = answer if call.started else self._cut(call)
+        entry = self.held.hold(call.digest, task.cancel)
+        try:
+            answer = await Passage(self, call).serve()
+        except asyncio.CancelledError:
+            if not entry.was_cut or task.uncancel():  # the browser left, or the process stops
+                raise
+            answer = self._cut(call)
+        else:
+            if entry.was_cut:
+                task.uncancel()  # it was on its way out
+                answer = answer if call.started else self._cut(call)
+        finally:
+            self.held.let_go(entry)
         call.status = answer.status
         return answer
 
@@ -186,22 +189,26 @@ class Gateway:
 
         All origins of this gateway share a site, so `Sec-Fetch-Site` alone would let one tool's page use another's.
         """
-        ours = {self.settings.origin(name) for name in view.hosts}
         origin = request.headers.get("Origin")
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return origin == self.settings.origin(host)
         if request.method not in rules.SAFE_METHODS:
             site = request.headers.get("Sec-Fetch-Site")
-            return origin in ours if origin is not None else site == "same-origin"
-        if origin is not None and origin not in ours:
+            return self._is_of(origin, view) if origin is not None else site == "same-origin"
+        if origin is not None and not self._is_of(origin, view):
             return False
         same_site = request.headers.get("Sec-Fetch-Site") == "same-site"
         if same_site and request.headers.get("Sec-Fetch-Mode") != "navigate":
             referer = urls.parts(request.headers.get("Referer", ""))
-            return f"{referer.scheme}://{referer.netloc}" in ours
+            return self._is_of(f"{referer.scheme}://{referer.netloc}", view)
         return True
 
-    async def _call(self, request: web.Request, digest: bytes, view: GatewayView) -> Call | web.Response:
+    def _is_of(self, origin: str, view: GatewayView) -> bool:
+        return any(origin == self.settings.origin(name) for name in view.hosts)
+
+    async def _call(
+        self, request: web.Request, digest: bytes, view: GatewayView, cookies: Mapping[str, str]
+    ) -> Call | web.Response:
         recipe = self._recipes.get(view.recipe_key)
         if recipe is None:
             recipe = self._recipes[view.recipe_key] = await self.ports.recipes.recipe(view.recipe_key)
@@ -220,7 +227,7 @@ class Gateway:
         except rules.BadPath:
             return self._page("bad_request")
         asked = rules.Asked(request.method, path, rules.pairs_of(query, recipe.charset))
-        return Call(request, digest, view, recipe, bridge, asked, url)
+        return Call(request, digest, view, recipe, bridge, asked, url, cookies, rules.cacheable(recipe, asked))
 
     def ended(self) -> web.Response:
         """The page after a cut, which also forgets this origin in the browser."""

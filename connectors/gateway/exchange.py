@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -55,6 +55,7 @@ class Unreadable(Exception):
 class Call:
     """One request of one person, and everything that is known about it.
 
+    cookies: of the request, which aiohttp reads anew whenever it is asked; cacheable: the browser may keep the answer for an hour;
     fields: reads a multipart form on its way, where a route of the recipe looks at fields; started: bytes have left to the
     browser; late: its body was still on the way when the session was checked; refused: why the upload was stopped, a code of `pages`.
     """
@@ -66,6 +67,8 @@ class Call:
     bridge: Bridge
     asked: Asked
     url: str
+    cookies: Mapping[str, str]
+    cacheable: bool
     form: bytes | None = None
     fields: Fields | None = None
     started: bool = False
@@ -94,18 +97,20 @@ def outgoing_headers(call: Call, opened: Opened, now: float) -> CIMultiDict[str]
     """The request's headers as the tool gets them."""
     request, session = call.request, call.recipe.session
     own_agent = opened.jar.user_agent if session.engine_user_agent else None
-    keep = rules.cacheable(call.recipe, call.asked) or "Range" in request.headers
+    keep = call.cacheable or "Range" in request.headers
     headers = rules.request_headers(request.headers, keep_conditional=keep, own_user_agent=own_agent)
     for name in ("Origin", "Referer"):
         if name in request.headers:
             headers[name] = call.bridge.inwards.text(request.headers[name])
     cookies = opened.jar.header_for(call.url, now=now)
-    kept = {pair.partition("=")[0] for pair in cookies.split("; ")}
-    passed = [
-        f"{name}={value}"
-        for name, value in request.cookies.items()
-        if name in session.from_client and name not in kept and _COOKIE_VALUE.fullmatch(value)
-    ]
+    passed: list[str] = []
+    if fitting := session.from_client.intersection(call.cookies):
+        kept = {pair.partition("=")[0] for pair in cookies.split("; ")}
+        passed = [
+            f"{name}={value}"
+            for name, value in call.cookies.items()
+            if name in fitting and name not in kept and _COOKIE_VALUE.fullmatch(value)
+        ]
     if line := "; ".join(part for part in (cookies, *passed) if part):
         headers["Cookie"] = line
     if opened.jar.authorization:
@@ -149,30 +154,32 @@ def _stopped(call: Call, code: str) -> NotSent:
     return NotSent(code)
 
 
-async def ask_tool(
-    client: aiohttp.ClientSession, call: Call, opened: Opened, *, now: float, silent_s: float
-) -> aiohttp.ClientResponse:
-    """The head of the tool's answer; nothing is followed, nothing retried. The caller closes it.
+async def ask_tool(client: aiohttp.ClientSession, call: Call, opened: Opened, *, now: float, silent_s: float) -> Reply:
+    """The tool's answer; nothing is followed, nothing retried. The caller closes its head.
 
-    silent_s: how long the tool may think; an upload gets ten minutes. Raises TimeoutError, and what aiohttp raises.
+    silent_s: how long the tool may think, and then how long a body that is read whole may take; an upload gets ten minutes.
+    Raises TimeoutError, Unreadable, and what aiohttp raises.
     """
+    think_s = silent_s
     headers = outgoing_headers(call, opened, now)
     body: bytes | AsyncIterator[bytes] | None = None
     if call.form is not None:
         body = call.bridge.inwards.apply(call.form)
     elif call.request.body_exists:
-        silent_s = UPLOAD_S
+        think_s = UPLOAD_S
         body = upload(call)
         if (length := call.request.content_length) is not None:
             headers[hdrs.CONTENT_LENGTH] = str(length)  # old tools refuse a chunked body
-    async with asyncio.timeout(silent_s):
-        return await client.request(
-            call.request.method,
-            URL(call.url, encoded=True),
-            headers=headers,
-            data=body,
-            allow_redirects=False,
-        )
+    url = URL(call.url, encoded=True)
+    async with asyncio.timeout(think_s) as limit:
+        head = await client.request(call.request.method, url, headers=headers, data=body, allow_redirects=False)
+        try:
+            if not head.content.is_eof():  # a small page has come with its head
+                limit.reschedule(asyncio.get_running_loop().time() + silent_s)
+            return await read_reply(head)
+        except BaseException:
+            head.close()
+            raise
 
 
 @dataclass(slots=True)
@@ -202,8 +209,8 @@ async def read_reply(head: aiohttp.ClientResponse) -> Reply:
     if kind not in REWRITTEN_TYPES or (head.content_length or 0) > MAX_REWRITTEN:
         return Reply(head, kind, b"", complete=False)
     body = bytearray()
-    async for chunk in head.content.iter_chunked(CHUNK):
-        body += chunk
+    while not head.content.at_eof():
+        body += await head.content.readany()
         if len(body) > MAX_REWRITTEN:
             return Reply(head, kind, bytes(body), complete=False)
     return Reply(head, kind, bytes(body), complete=True)
@@ -244,7 +251,7 @@ def mirrored(call: Call, opened: Opened) -> list[Cookie]:
         for cookie in opened.jar
         if cookie.name in call.recipe.session.mirror
         and (cookie.domain == host or (not cookie.host_only and host.endswith("." + cookie.domain)))
-        and call.request.cookies.get(cookie.name) != cookie.value
+        and call.cookies.get(cookie.name) != cookie.value
         and cookie.name not in (COOKIE, NONCE)
     ]
 
@@ -296,7 +303,7 @@ def _moved(call: Call, name: str, value: str) -> str:
 
 
 def _may_keep(call: Call, head: aiohttp.ClientResponse) -> bool:
-    return head.status in (200, 304) and rules.cacheable(call.recipe, call.asked)
+    return call.cacheable and head.status in (200, 304)
 
 
 def header_bytes(headers: CIMultiDict[str]) -> bytes:

@@ -71,6 +71,8 @@ class JarKeeper:
 
     async def save(self, tool_session: str, opened: Opened) -> None:
         """Store what has changed, and whatever others changed in the same jar while we waited. Raises JarConflict."""
+        if not opened.jar.changed and not opened.lock.locked():  # nothing new, and nobody is storing what was
+            return
         async with opened.lock:
             if not opened.jar.changed or self._opened.get(tool_session) is not opened:
                 return

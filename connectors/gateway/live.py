@@ -22,29 +22,43 @@ class LiveCheck:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._waiting: list[tuple[bytes, asyncio.Future[GatewayView | None]]] = []
-        self._asking: asyncio.Task[None] | None = None
+        self._asking = False
+        self._task: asyncio.Task[None] | None = None
 
     async def check(self, digest: bytes) -> GatewayView | None:
         """The view behind a cookie digest, or None when anything above it has ended. Raises what the port raises."""
-        answer: asyncio.Future[GatewayView | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((digest, answer))
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-        return await answer
+        if self._asking:  # the query under way began before this question: the next one answers
+            answer: asyncio.Future[GatewayView | None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((digest, answer))
+            return await answer
+        self._asking = True
+        try:  # alone: asked in this very task, which costs no turn of the loop
+            return (await self._live.alive((digest,))).get(digest)
+        finally:
+            if self._waiting:
+                self._task = asyncio.create_task(self._ask())
+            else:
+                self._asking = False
 
     async def _ask(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            try:
-                views = await self._live.alive(list({digest for digest, _ in batch}))
-            except Exception as error:  # noqa: BLE001 - every waiter gets it and refuses its request
-                for _, answer in batch:
-                    if not answer.done():
-                        answer.set_exception(error)
-                continue
-            for digest, answer in batch:
-                if not answer.done():  # a waiter whose connection is gone
-                    answer.set_result(views.get(digest))
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                await self._answer(batch)
+        finally:
+            self._asking = False
+
+    async def _answer(self, batch: list[tuple[bytes, asyncio.Future[GatewayView | None]]]) -> None:
+        try:
+            views = await self._live.alive(list({digest for digest, _ in batch}))
+        except Exception as error:  # noqa: BLE001 - every waiter gets it and refuses its request
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        for digest, answer in batch:
+            if not answer.done():  # a waiter whose connection is gone
+                answer.set_result(views.get(digest))
 
 
 class Sweep:

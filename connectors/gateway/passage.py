@@ -153,15 +153,12 @@ class Passage:
         call, gateway = self._call, self._gateway
         if call.request.method not in rules.SAFE_METHODS:
             await gateway.access.before(self._row())
-        silent_s = gateway.settings.upstream_s
         for attempt in (1, 2):
             opened = await gateway.jars.current(call.view.tool_session, call.view.jar_version)
             now = gateway.now()
-            head = await exchange.ask_tool(gateway.client, call, opened, now=now, silent_s=silent_s)
+            reply = await exchange.ask_tool(gateway.client, call, opened, now=now, silent_s=gateway.settings.upstream_s)
             try:
-                async with head:
-                    async with asyncio.timeout(silent_s):
-                        reply = await exchange.read_reply(head)
+                async with reply.head:
                     exchange.judge_login(call, reply)
                     return await self._release(reply, opened, now)
             except LoggedOut:

@@ -48,6 +48,8 @@ MAPPED_RESPONSE: Final = frozenset(
 POLICIES: Final = frozenset({"content-security-policy", "content-security-policy-report-only"})
 OUR_POLICY: Final = "frame-ancestors 'none'; object-src 'none'; base-uri 'self'"
 
+#: nothing to decode, to cut or to resolve
+_PLAIN: Final = re.compile(r"(?:/[\w~-][\w.~-]*)+/?", re.ASCII)
 _STILL_ENCODED: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
 
 Verdict = Literal["allow", "deny", "logout", "login_page"]
@@ -63,6 +65,8 @@ def normal_path(raw: str, charset: str) -> str:
     Raises BadPath for what is still encoded after that, and for NUL and backslash: a tool that decodes twice, or takes
     `\\` for `/`, would otherwise reach a denied page behind our back (VA-54).
     """
+    if _PLAIN.fullmatch(raw):
+        return raw
     if not raw.startswith("/"):
         raise BadPath("not a path")
     data = unquote_to_bytes(raw)
@@ -97,6 +101,8 @@ class Asked:
 
 def pairs_of(text: str, charset: str) -> tuple[tuple[str, str], ...]:
     """Names and values of a query or an urlencoded body; `;` separates too, because some tools think so."""
+    if not text:
+        return ()
     found = parse_qsl(text, keep_blank_values=True, encoding=charset, errors="replace")
     if ";" in text:
         found += parse_qsl(text, keep_blank_values=True, encoding=charset, errors="replace", separator=";")
@@ -156,11 +162,13 @@ def request_headers(
         dropped = _DROPPED_UNCONDITIONAL
     if own_user_agent is not None:
         starts = (*DROPPED_STARTS, "sec-ch-")
-    headers: CIMultiDict[str] = CIMultiDict()
-    for name, value in given.items():
-        low = name.lower()
-        if low not in dropped and not low.startswith(starts):
-            headers.add(name, value)
+    headers: CIMultiDict[str] = CIMultiDict(
+        [
+            (name, value)
+            for name, value in given.items()
+            if (low := name.lower()) not in dropped and not low.startswith(starts)
+        ]
+    )
     for value in given.getall("Connection", ()):  # it names what is of this hop alone
         for name in value.split(","):
             headers.popall(name.strip(), None)

@@ -7,8 +7,7 @@ A WebSocket is relayed message by message in both directions; what the tool says
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 
 import aiohttp
@@ -42,15 +41,15 @@ class Held:
     def __len__(self) -> int:
         return len(self._entries)
 
-    @contextlib.contextmanager
-    def holding(self, digest: bytes, end: Callable[[], object]) -> Iterator[Entry]:
-        """Count one connection as open. end: called once, at the cut; must not block."""
+    def hold(self, digest: bytes, end: Callable[[], object]) -> Entry:
+        """Count one connection as open, until `let_go`. end: called once, at the cut; must not block."""
         entry = Entry(digest, end)
         self._entries.add(entry)
-        try:
-            yield entry
-        finally:
-            self._entries.discard(entry)
+        return entry
+
+    def let_go(self, entry: Entry) -> None:
+        """The connection is not open any more."""
+        self._entries.discard(entry)
 
     def digests(self) -> list[bytes]:
         """Whose connections are open."""

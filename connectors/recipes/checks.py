@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from dataclasses import dataclass, field
-from typing import Final
 
 from selectolax.lexbor import LexborHTMLParser
 
+from connectors.recipes.glance import folded, may_show
 from connectors.recipes.model import Check, Condition
-
-#: characters that tools and recipe authors write alike (vault-and-gateway.md §6)
-_DASHES: Final = re.compile("[ー－−‐–—―ｰ]")  # no table for `translate`: that takes a call per character
-
-
-def folded(text: str) -> str:
-    """NFKC, without white space, with every kind of dash alike: how labels and texts are compared."""
-    return "".join(_DASHES.sub("-", unicodedata.normalize("NFKC", text)).split())
 
 
 @dataclass(slots=True)
@@ -59,7 +49,7 @@ def condition_holds(condition: Condition, page: Page) -> bool:
     if condition.url is not None:
         return condition.url.matches(page.location or page.url)
     if condition.text is not None:
-        return bool(page.html) and folded(condition.text) in page.text
+        return bool(page.html) and may_show(condition.text, page.html) and folded(condition.text) in page.text
     assert condition.css is not None  # noqa: S101 - the loader makes exactly one of the four
     return bool(page.html) and page.tree.css_first(condition.css) is not None
 

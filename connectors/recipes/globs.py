@@ -105,6 +105,8 @@ def path_matches(pattern: str, path: str) -> bool:
     folder = pattern.removesuffix("/**")
     if "*" not in folder:  # most routes: one place, or a folder and what is below it
         return path == folder or (folder != pattern and path.startswith(f"{folder}/"))
+    if not path.startswith(folder.partition("*")[0].rstrip("/")):  # what stands before the first star is literal
+        return False
     wanted, given = _split(pattern), tuple(path.split("/")[1:])
     if wanted and wanted[-1] == "**" and _segments_match(wanted[:-1], given):
         return True  # `/x/**` covers `/x`

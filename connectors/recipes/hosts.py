@@ -51,6 +51,7 @@ def _suffixes() -> PublicSuffixList:
     return PublicSuffixList(only_icann=True)
 
 
+@lru_cache(maxsize=512)  # asked for every page
 def is_loopback(host: str) -> bool:
     """Whether a host, with or without a port, is this machine by its name or address."""
     name = urls.parts(f"//{host}").hostname or ""

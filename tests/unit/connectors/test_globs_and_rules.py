@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from connectors.gateway.body import Rewriter
 from connectors.recipes import globs, password_rules
-from connectors.recipes.checks import Page, condition_holds, folded
+from connectors.recipes.checks import Page, condition_holds
+from connectors.recipes.glance import folded
 from connectors.recipes.model import Condition
 
 MATCHING = [
