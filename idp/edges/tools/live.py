@@ -9,24 +9,25 @@ from connectors.ports import GatewayView
 from idp.core import clock
 from idp.domain.gateway import gateway_sessions
 from idp.edges.tools.straight import Straight
-from idp.edges.tools.threads import Threads
+from idp.edges.tools.threads import Checkers, Threads
 
 
 class Live:
     """The live check (VA-50): one statement for all that wait for one, straight on the driver."""
 
     def __init__(self, threads: Threads) -> None:
-        self._threads = threads
+        self._checkers = Checkers()
         self._query = Straight(threads.reading, gateway_sessions.live_query(), many="digests")
 
     async def alive(self, cookie_digests: Sequence[bytes]) -> Mapping[bytes, GatewayView]:
         """See `connectors.ports.Live`."""
         now = clock.now()
-        rows = await self._threads.check(lambda: self._query.rows(cookie_digests, {"now": now}))
+        rows = await self._checkers.do(lambda: self._query.rows(cookie_digests, {"now": now}))
         return {bytes(row.cookie_digest): _view(row) for row in rows}
 
     def close(self) -> None:
         """Nobody asks any more."""
+        self._checkers.close()
         self._query.close()
 
 
