@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar, cast
 
@@ -159,10 +159,20 @@ class ToolAnswer:
 
     def __init__(self, method: str) -> None:
         self.method, self.headers, self.content_length = method, CIMultiDict({"Content-Type": "text/html"}), len(SHOWN)
-        self.content = self
+        self.content, self._read = self, False
 
-    async def iter_chunked(self, _size: int) -> AsyncIterator[bytes]:
-        yield SHOWN
+    def is_eof(self) -> bool:
+        return True
+
+    def at_eof(self) -> bool:
+        return self._read
+
+    async def readany(self) -> bytes:
+        self._read = True
+        return SHOWN
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     async def __aenter__(self) -> Self:
         return self

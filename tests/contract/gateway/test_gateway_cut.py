@@ -286,3 +286,43 @@ def test_VA_50_a_check_under_way_answers_nobody_who_came_after_it_began() -> Non
         assert len(port.asked) == 2
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("how", ["gives up", "is refused"])
+def test_VA_50_whoever_asks_for_himself_leaves_nobody_behind(how: str) -> None:
+    """The first one asks in his own task. Whatever becomes of him, those who came meanwhile are asked for."""
+
+    class Port:
+        """Silent until told, then away; from the second question on it answers."""
+
+        def __init__(self) -> None:
+            self.asked: list[set[bytes]] = []
+            self.may_fail = asyncio.Event()
+
+        async def alive(self, cookie_digests: Sequence[bytes]) -> Mapping[bytes, GatewayView]:
+            self.asked.append(set(cookie_digests))
+            if len(self.asked) == 1:
+                await self.may_fail.wait()
+                raise ConnectionError
+            view = GatewayView("gs", "ts", "recipe", "host", {}, "live", 1, 1)
+            return dict.fromkeys(cookie_digests, view)
+
+    async def run() -> None:
+        port = Port()
+        live = LiveCheck(port)
+        first = asyncio.create_task(live.check(b"a"))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(live.check(digest)) for digest in (b"b", b"c")]
+        await asyncio.sleep(0)
+        assert port.asked == [{b"a"}]
+        if how == "gives up":
+            first.cancel()
+        else:
+            port.may_fail.set()
+        with pytest.raises(asyncio.CancelledError if how == "gives up" else ConnectionError):
+            await first
+        assert all(await asyncio.gather(*others))
+        assert port.asked[1:] == [{b"b", b"c"}]
+        assert await live.check(b"d") is not None, "and the next one asks for himself again"
+
+    asyncio.run(run())

@@ -297,6 +297,11 @@ async def test_VA_54_deny_routes_hold_however_they_are_written() -> None:
         ("//a", "/a"),
         ("/a;x/b", "/a/b"),
         ("/%83%65", "/テ"),
+        ("/a-b_c~1.html", "/a-b_c~1.html"),
+        ("/a/.b/...", "/a/.b/..."),
+        ("/a/./b/", "/a/b/"),
+        ("/a/b//", "/a/b/"),
+        ("/日", "/日"),
     ],
 )
 def test_paths_are_read_as_tools_read_them(raw: str, path: str) -> None:
