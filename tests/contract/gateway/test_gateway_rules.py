@@ -420,6 +420,7 @@ async def test_a_tool_that_is_away_and_one_that_is_slow() -> None:
     async with staged(upstream_s=0.2) as stage:
         device = stage.person()
         assert (await device.get("/slow")).page == "tool_slow"
+        assert (await device.get("/half")).page == "tool_slow", "its head came in time, its body did not"
         away = stage.person("gs-3")
         closed = sockets.socket()
         closed.bind(("127.0.0.1", 0))

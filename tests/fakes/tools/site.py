@@ -295,6 +295,13 @@ setTimeout(() => {{
         await self.gate.wait()
         return self.page("<p>slow secret report</p>", cookie=request.query.get("c"))
 
+    async def do_half(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "text/html"})
+        await answer.prepare(request)
+        await answer.write(b"<p>the other half")
+        await self.gate.wait()
+        return answer
+
     async def do_events(self, request: web.Request, body: bytes) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
