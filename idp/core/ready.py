@@ -57,15 +57,19 @@ class Rows(list[Any]):
 class _Shape:
     """The statement's text for lists of these lengths, and the way of each parameter into it."""
 
-    __slots__ = ("names", "text", "ways")
+    __slots__ = ("names", "places", "text", "ways")
 
-    def __init__(self, text: str, names: tuple[str, ...] | None, ways: tuple[Way, ...]) -> None:
-        self.text, self.names, self.ways = text, names, ways
+    def __init__(self, text: str, order: Sequence[str] | None, ways: Mapping[str, Way]) -> None:
+        """order: names by place, some of them many times, where the driver takes no names."""
+        self.text, self.names, self.ways = text, tuple(ways), tuple(ways.values())
+        self.places = None if order is None else [self.names.index(name) for name in order]
 
     def fill(self, values: Values) -> Any:
-        """The parameters as the driver takes them: by name, or by place."""
+        """The parameters as the driver takes them. Each is converted once, wherever it stands."""
         filled = [way(values) for way in self.ways]
-        return filled if self.names is None else dict(zip(self.names, filled, strict=True))
+        if self.places is None:
+            return dict(zip(self.names, filled, strict=True))
+        return [filled[place] for place in self.places]
 
 
 class Ready:
@@ -102,9 +106,8 @@ class Ready:
         except self._dialect.loaded_dbapi.Error as error:
             gone = self._dialect.is_disconnect(error, raw, None)
             if gone:
-                with suppress(
-                    DBAPIError
-                ):  # it finds out for itself, and trusts no older connection of the pool any more
+                # SQLAlchemy finds out for itself, and trusts no older connection of the pool any more
+                with suppress(DBAPIError):
                     connection.exec_driver_sql("SELECT 1")
             raise DBAPIError.instance(
                 self._compiled.string, None, error, self._dialect.loaded_dbapi.Error, hide_parameters=True,
@@ -119,10 +122,10 @@ class Ready:
     def on_driver(self, raw: Any, values: Values) -> Rows:
         """Run it on a connection of the driver. Raises the driver's errors."""
         shape = self._shape(values)
-        if shape.names is None:
-            cursor = raw.execute(shape.text, shape.fill(values))
-        else:
+        if shape.places is None:
             cursor = raw.execute(shape.text, shape.fill(values), prepare=True)
+        else:
+            cursor = raw.execute(shape.text, shape.fill(values))
         return Rows(map(self._made, cursor.fetchall()) if self._columns else (), cursor.rowcount)
 
     def _made(self, row: tuple[Any, ...]) -> Any:
@@ -149,17 +152,18 @@ class Ready:
             for place, name in enumerate(names)
         }
         defaults = {column.key: column.default for column in self._compiled.insert_prefetch}
-        names = tuple(state.positiontup or state.parameters)
-        ways = []
-        for name in names:
+        ways: dict[str, Way] = {}
+        for name in state.positiontup or state.parameters:
             listed, place = places.get(name, (name, -1))
-            process = self._compiled.binds[listed].type.dialect_impl(self._dialect).bind_processor(self._dialect)
-            if listed not in self._names:
-                way = _default(defaults[name]) if name in defaults else _always(state.parameters[name])
+            if name in defaults:
+                way = _default(defaults[name])
+            elif listed not in self._names:
+                way = _always(state.parameters[name])
             else:
                 way = itemgetter(listed) if place < 0 else _item(listed, place)
-            ways.append(way if process is None else _then(process, way))
-        return _Shape(state.statement, None if state.positiontup is not None else names, tuple(ways))
+            process = self._compiled.binds[listed].type.dialect_impl(self._dialect).bind_processor(self._dialect)
+            ways[name] = way if process is None else _then(process, way)
+        return _Shape(state.statement, state.positiontup, ways)
 
 
 def _item(name: str, place: int) -> Way:
