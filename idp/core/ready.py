@@ -21,6 +21,10 @@ Values = Mapping[str, Any]
 Way = Callable[[Values], Any]
 
 
+#: where a connection of the pool keeps it; a connection that is made anew has none
+CURSOR: Final = "sekisho-cursor"
+
+
 class Rows(list[Any]):
     """The rows that a statement gave, all of them read; their columns are attributes.
 
@@ -101,7 +105,7 @@ class Ready:
         raw: Any = connection.connection.dbapi_connection
         try:
             if isinstance(values, Mapping):
-                return self.on_driver(raw, values)
+                return self.on_driver(raw if self._dialect.name == "sqlite" else _kept_cursor(connection, raw), values)
             return self._many(raw, values)
         except self._dialect.loaded_dbapi.Error as error:
             gone = self._dialect.is_disconnect(error, raw, None)
@@ -120,7 +124,7 @@ class Ready:
         return Rows((), cursor.rowcount)
 
     def on_driver(self, raw: Any, values: Values) -> Rows:
-        """Run it on a connection of the driver. Raises the driver's errors."""
+        """Run it on the driver itself. raw: its connection, or a cursor that is used for nothing else. Raises the driver's errors."""
         shape = self._shape(values)
         if shape.places is None:
             cursor = raw.execute(shape.text, shape.fill(values), prepare=True)
@@ -164,6 +168,14 @@ class Ready:
             process = self._compiled.binds[listed].type.dialect_impl(self._dialect).bind_processor(self._dialect)
             ways[name] = way if process is None else _then(process, way)
         return _Shape(state.statement, state.positiontup, ways)
+
+
+def _kept_cursor(connection: Connection, raw: Any) -> Any:
+    """The one cursor of a connection of psycopg: a new one would look up again how each type is written and read."""
+    kept = connection.info.get(CURSOR)
+    if kept is None:
+        kept = connection.info[CURSOR] = raw.cursor()
+    return kept
 
 
 def _item(name: str, place: int) -> Way:
