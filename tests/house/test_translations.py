@@ -59,6 +59,7 @@ ADMIN = (
     "idp/domain/directory/people.py:add_region",
     "idp/domain/directory/people.py:add_store",
     "idp/domain/directory/people.py:clean_code",
+    "idp/domain/directory/people.py:clean_note",
     "templates/macros/audit.html",
     "templates/macros/tools.html",
     "idp/edges/saml/metadata.py:*",

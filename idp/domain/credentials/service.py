@@ -23,6 +23,7 @@ from idp.core.db import add_all, change, claim, reading
 from idp.core.errors import Conflict, Invalid, NotFound
 from idp.domain.credentials.contexts import context_of
 from idp.domain.credentials.models import CredentialField, CredentialVersion, Rotation, SealedCredential
+from idp.domain.directory.people import clean_note
 from idp.domain.tools.models import ToolAccount
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
@@ -244,7 +245,9 @@ def lock(session: Session, credential_id: uuid.UUID, reason: str, *, actor: Acto
 
 
 def unlock(session: Session, credential_id: uuid.UUID, *, note: str, actor: Actor, now: datetime) -> bool:
-    """A person decided: the bytes were put right (a restored backup). Typing the password anew ends a lock as well."""
+    """A person decided: the bytes were put right (a restored backup). Typing the password anew ends a lock as well. Raises
+    Invalid."""
+    note = clean_note(note, "note")
     went = bool(
         change(
             session,
@@ -254,9 +257,7 @@ def unlock(session: Session, credential_id: uuid.UUID, *, note: str, actor: Acto
         )
     )
     if went:
-        _record_lock(
-            session, Tag.CREDENTIAL_UNLOCKED, credential_id, actor=actor, now=now, personal={"note": note[:500]}
-        )
+        _record_lock(session, Tag.CREDENTIAL_UNLOCKED, credential_id, actor=actor, now=now, personal={"note": note})
     return went
 
 
