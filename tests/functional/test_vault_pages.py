@@ -86,6 +86,13 @@ def test_from_a_recipe_to_a_deposited_password(box: Toolbox) -> None:
         empty = desk.submit(field_corp_cd="ｋａｅｄｅ", field_login_id="planted-user-77", field_password="")
         assert empty.status_code == 422
         assert "planted-user-77" not in empty.text
+        assert "「パスワード」を入れてください。" in empty.text
+        english = desk.get(f"{empty.url.path}?lang=en").text
+        assert all(f">{word}</label>" in english for word in ("Company code", "Login ID", "Password"))
+        assert ">パスワード</label>" not in english
+        desk.get(f"{empty.url.path}?lang=en")
+        assert "Enter “Password”" in desk.submit(field_corp_cd="k", field_login_id="u", field_password="").text
+        desk.get(f"{empty.url.path}?lang=ja")
         page = desk.submit(
             field_corp_cd="ｋａｅｄｅ", field_login_id="planted-user-77", field_password=PLANTED, rotate="y"
         )
@@ -135,6 +142,11 @@ def test_V05_a_table_is_all_or_nothing(box: Toolbox) -> None:
             (head + rows + f"{PLANTED},,,kaede,u\n", "5", ""),
             (head + rows.replace("u2", ""), "3", "login_id"),
             (head + rows.replace("u3", "u\t3"), "4", "login_id"),
+            (
+                head.replace("企業コード", "Company code").replace("login_id", "Login ID") + rows.replace("u2", ""),
+                "3",
+                "login_id",
+            ),
             (head.replace(",password", f",{PLANTED}") + rows, "1", "6"),
             (head.replace("login_id", "store") + rows, "1", "store"),
             (head.replace(",login_id", "").replace(",password", ",password,login_id,login_id") + rows, "1", "login_id"),

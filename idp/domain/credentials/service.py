@@ -17,7 +17,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from connectors.recipes.model import Recipe
+from connectors.recipes.model import Label, Recipe
 from idp.core import ids
 from idp.core.db import add_all, change, claim, reading
 from idp.core.errors import Conflict, Invalid, NotFound
@@ -86,7 +86,7 @@ def check_fields(recipe: Recipe, account: ToolAccount, given: Mapping[str, str])
     return CheckedFields({**found, **{n: Secret(v) for n, v in account.host_fields.items()}}, tuple(folded))
 
 
-def _why_not(name: str, label: str, text: str) -> Invalid | None:
+def _why_not(name: str, label: Label, text: str) -> Invalid | None:
     said = {"field": label}
     if not text:
         return Invalid("「%(field)s」を入れてください。", field=name, values=said)
