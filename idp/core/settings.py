@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -131,13 +132,13 @@ class Settings(BaseSettings):
             raise ValueError("must not name the default port: browsers leave it out, and then no request would match")
         return value
 
-    @property
+    @cached_property
     def issuer_is_loopback(self) -> bool:
         """True while the issuer is a plain-http loopback address: the only case in which http is spoken (WB-20)."""
         parts = urlsplit(self.issuer)
         return parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1", "::1"}
 
-    @property
+    @cached_property
     def issuer_host(self) -> str:
         """Host and, if any, port of the issuer: the only Host header that is answered (WB-04)."""
         return urlsplit(self.issuer).netloc
