@@ -23,6 +23,11 @@ from sqlalchemy import make_url
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
+def is_loopback(host: str) -> bool:
+    """True for the names of this machine itself that a setting may have."""
+    return host in {"localhost", "127.0.0.1", "::1"}
+
+
 class RefusedToStart(Exception):
     """The settings would break a promise. The text says which and what to change."""
 
@@ -136,7 +141,7 @@ class Settings(BaseSettings):
     def issuer_is_loopback(self) -> bool:
         """True while the issuer is a plain-http loopback address: the only case in which http is spoken (WB-20)."""
         parts = urlsplit(self.issuer)
-        return parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1", "::1"}
+        return parts.scheme == "http" and is_loopback(parts.hostname or "")
 
     @cached_property
     def issuer_host(self) -> str:
@@ -227,6 +232,8 @@ class Settings(BaseSettings):
                 reasons.append(f"SEKISHO_ANCHORS: {place} is no absolute folder, https URL or mailto: address (AU-05).")
             if place.startswith("mailto:") and not (self.smtp_host and self.smtp_from):
                 reasons.append("SEKISHO_ANCHORS names an e-mail address; set SEKISHO_SMTP_HOST and SEKISHO_SMTP_FROM.")
+        if self.smtp_password_file is not None and self.smtp_tls == "none" and not is_loopback(self.smtp_host):
+            reasons.append("SEKISHO_SMTP_TLS=none would send the password readable; use starttls or tls (AU-05).")
         reasons += [*self._siem_refusals(), *self._gateway_refusals(), *self._engine_refusals()]
         if os.environ.get("DEBUG", "").startswith("pw:"):
             reasons.append("DEBUG=pw:* prints what a browser types; unset it (VA-45).")
