@@ -33,6 +33,8 @@ LIFE: Final = timedelta(hours=24)
 KEEP_DISCARDED: Final = timedelta(days=30)
 #: waits before another look at a tool that did not answer
 LATER: Final = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5), timedelta(minutes=30))
+#: where a password was sent and the answer was lost: the next one may be the last allowed, and is not for the same bad minute
+AFTER_A_TRY: Final = timedelta(minutes=2)
 #: something was submitted, and which password holds is not proven yet
 IN_DOUBT: Final = tuple(s.value for s in (State.SUBMITTING, State.VERIFYING, State.UNCERTAIN, State.OLD_LEFT))
 TRIGGERS: Final = ("import", "leaver", "leak", "schedule", "owner")
@@ -207,7 +209,7 @@ def step(session: Session, held: Held, event: Event, *, now: datetime, code: str
     _apply(session, held, there, event, now=now)
     _log(
         session, Tag.ROTATION_MOVED, held.credential_id, actor=SYSTEM, now=now, rotation_id=held.id, event_name=event.value,
-        state=there.state.value, code=code, result="refused" if there.state is State.NEEDS_HUMAN else "ok",
+        state=there.state.value, code=code, result="refused" if there.state is State.NEEDS_HUMAN or event is Event.GAVE_UP else "ok",
     )  # fmt: skip
     return _held(session, held.id)
 
@@ -239,8 +241,15 @@ def note(session: Session, held: Held, *, now: datetime, **seen: Any) -> Held:
 
 
 def needs_human(session: Session, held: Held, code: str, *, now: datetime) -> Held:
-    """A machine cannot go on from here, and says why; both versions stay openable."""
-    event = Event.OLD_REFUSED if held.state in {State.PENDING, State.OLD_LEFT} else Event.NO_TRIES
+    """A machine cannot go on from here, and says why; both versions stay openable.
+
+    Which password holds is asked only where it may be NEW: what was never sent to the tool's form is discarded, and OLD stays.
+    """
+    event = Event.NO_TRIES
+    if code == "refused" and held.state in {State.PENDING, State.OLD_LEFT}:
+        event = Event.OLD_REFUSED
+    elif held.state is State.PENDING and not was_sent(held.evidence):
+        event = Event.GAVE_UP
     if held.state is State.PLANNED:  # nothing was sealed: the person who puts it right starts a new one
         if not _go(
             session,
@@ -255,6 +264,11 @@ def needs_human(session: Session, held: Held, code: str, *, now: datetime) -> He
         )  # fmt: skip
         return _held(session, held.id)
     return step(session, held, event, now=now, code=code)
+
+
+def was_sent(evidence: Sequence[dict[str, Any]]) -> bool:
+    """Whether a new password may have left for the tool's form: `submitting` is stored before."""
+    return any(entry.get("state") == State.SUBMITTING.value for entry in evidence)
 
 
 def _apply(session: Session, held: Held, there: Step, event: Event, *, now: datetime) -> None:

@@ -97,7 +97,7 @@ class RotationRun:
             self._old_jar = await self._log_in(old)
         except Failed as failed:
             if failed.code == "tool_away":
-                await self._later(Event.UNCLEAR, failed.code)
+                await self._later(failed)
             else:
                 await self._human(failed.code)
             return
@@ -115,7 +115,7 @@ class RotationRun:
             if self._held.state is State.SUBMITTING:
                 await self._step(Event.UNCLEAR, code=failed.code)  # never submitted again (C5)
             elif failed.code == "tool_away":
-                await self._later(Event.UNCLEAR, failed.code)
+                await self._later(failed)
             else:
                 await self._human(failed.code)
             return
@@ -134,10 +134,11 @@ class RotationRun:
                 await self._step(Event.NEW_REFUSED)
             elif failed.code != "tool_away":
                 await self._human(failed.code)
-            elif self._held.state is State.VERIFYING:
+            elif self._held.state is State.VERIFYING and not failed.submitted:
+                # no try was used: once more at once, while the old session is at hand
                 await self._step(Event.UNCLEAR, code=failed.code)
             else:
-                await self._later(Event.UNCLEAR, failed.code)
+                await self._later(failed)
             return
 
         def promote(session: Session) -> Held:
@@ -155,7 +156,7 @@ class RotationRun:
             self._old_jar = await self._log_in(await self._open(self._held.old_version))
         except Failed as failed:
             if failed.code == "tool_away":
-                await self._later(Event.UNCLEAR, failed.code)
+                await self._later(failed)
             else:
                 await self._human(failed.code)
             return
@@ -284,16 +285,22 @@ class RotationRun:
             lambda session: rotations.step(session, held, event, now=clock.now(), code=code)
         )
 
-    async def _later(self, event: Event, code: str) -> None:
-        """Nothing is in doubt that was not before: again in a while, until the deadline."""
-        held, now = self._held, clock.now()
+    async def _later(self, failed: Failed) -> None:
+        """The tool did not answer: again in a while, until the deadline or the last try."""
+        if failed.submitted and not await self._left():
+            await self._step(Event.UNCLEAR, code=failed.code)
+            await self._without_tries()
+            return
+        held, now, code = self._held, clock.now(), failed.code
         wait = rotations.LATER[min(self._unclear_so_far(), len(rotations.LATER) - 1)]
+        if failed.submitted:
+            wait = max(wait, rotations.AFTER_A_TRY)
         if now + wait > held.deadline_at:
             await self._human(code)
             return
 
         def store(session: Session) -> Held:
-            stepped = rotations.step(session, held, event, now=clock.now(), code=code)
+            stepped = rotations.step(session, held, Event.UNCLEAR, now=clock.now(), code=code)
             rotations.wait(session, stepped, until=now + wait, code=code, now=clock.now())
             return stepped
 
