@@ -188,6 +188,8 @@ class HttpDriver:
             if page.location is None:
                 if page.status >= 500:
                     raise Failed("tool_away", submitted=self.submitted)
+                if page.status == 401 and self._jar.authorization:
+                    raise Failed("refused", submitted=True)  # each further page would be one more wrong password
                 self._page = page
                 return
             if page.status in (307, 308) and body is not None:

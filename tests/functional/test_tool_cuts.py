@@ -89,6 +89,7 @@ async def _honest(world: World) -> None:
         "cuts short": ({"changing": "truncates"}, "refused", "needs_human_refused"),
         "objects": ({"changing": "rule"}, "refused", "needs_human_rule_broken"),
         "both passwords work": ({"accepts_any_known": True, "change_ends_sessions": True}, "refused", "old_password_works"),
+        "answers no login": ({"lost": ["POST /login"] * 2}, "refused", "not_changed_no_tries"),
         "is away": ({"down": True}, "retry", "tool_away"),
     }  # fmt: skip
     for name, (habits, result, error) in expected.items():

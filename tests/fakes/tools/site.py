@@ -61,6 +61,8 @@ class Site:
     change_ends_sessions: bool = False
     accepts_any_known: bool = False  # every password that it ever had still logs in
     deaf: bool = False  # its logout does nothing
+    early_session: bool = False  # the session of its login page becomes the login
+    lost: list[str] = field(default_factory=list)  # "POST /login": it is done, and its answer is lost, once for each
 
     sessions: dict[str, str] = field(default_factory=dict)
     hits: list[Hit] = field(default_factory=list)
@@ -79,9 +81,9 @@ class Site:
 
     # --- sessions ----------------------------------------------------------------------------------------------------
 
-    def open_session(self) -> tuple[str, str]:
-        """A login: the session id and its CSRF token."""
-        session, token = secrets.token_hex(16), secrets.token_hex(8)
+    def open_session(self, session: str | None = None) -> tuple[str, str]:
+        """A login: the session id and its CSRF token. session: an id that the browser has already."""
+        session, token = session or secrets.token_hex(16), secrets.token_hex(8)
         self.sessions[session] = token
         self.logins += 1
         return session, token
@@ -111,6 +113,13 @@ class Site:
         self.reached.set()
         if self.down:
             return web.Response(status=500, text="down")
+        if (here := f"{request.method} {path}") in self.lost:
+            self.lost.remove(here)
+            await self._answer(request, path, body)  # what it did is done
+            return web.Response(status=502, text="the answer was lost")
+        return await self._answer(request, path, body)
+
+    async def _answer(self, request: web.Request, path: str, body: bytes) -> web.StreamResponse:
         if path.startswith("/login"):
             return await self._login(request, body)
         if not self.known(request):
@@ -145,7 +154,8 @@ class Site:
         if self.login_delay:
             await asyncio.sleep(self.login_delay)
         if request.method == "GET":
-            return self.page(self._scripted() if self.scripted else self._form(second=False))
+            guest = f"{SESSION}={secrets.token_hex(16)}; Path=/; HttpOnly" if self.early_session else None
+            return self.page(self._scripted() if self.scripted else self._form(second=False), cookie=guest)
         form = {
             k: v[0] for k, v in parse_qs(body.decode("ascii"), encoding=self.charset, keep_blank_values=True).items()
         }
@@ -166,7 +176,7 @@ class Site:
             return self.page(
                 '<form action="/login" method="post"><label>確認コード<input name=code autocomplete="one-time-code"></label></form>'
             )
-        session, token = self.open_session()
+        session, token = self.open_session(request.cookies.get(SESSION) if self.early_session else None)
         answer = web.Response(status=302, headers={"Location": "/home"})
         answer.headers.add("Set-Cookie", f"{SESSION}={session}; Path=/; HttpOnly")
         answer.headers.add("Set-Cookie", f"{CSRF}={token}; Path=/")
