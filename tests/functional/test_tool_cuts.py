@@ -103,6 +103,29 @@ async def _honest(world: World) -> None:
 
 
 @in_loop
+async def _lost_forms(world: World) -> None:
+    """The form never reached the tool: OLD is proven, and a new rotation sends a new form, a few minutes later and not for ever."""
+    for losses, rounds, result, error in ((1, 2, "verified", None), (9, 3, "refused", "not_changed_abandoned")):
+        site = Site(dict(STORE), change_ends_sessions=True, unheard=["POST /account/password"] * losses, lock_after=3)
+        async with running(site), room(world.app, site) as on:
+            start = clock.now()
+            for number in range(1, rounds + 1):
+                with time_machine.travel(start + number * timedelta(minutes=20), tick=False) as frozen:
+                    ago = clock.now() - start
+                    assert (await look(on, t0_ago=ago)).result == "later", "planned"
+                    await on.settle()
+                    assert len(await rotations_of(on)) == number
+                    seen = await look(on, t0_ago=ago)
+                    if number < rounds:
+                        assert (seen.result, seen.error) == ("retry", "form_lost")
+                        frozen.shift(timedelta(minutes=4))
+                        assert (await look(on, t0_ago=ago)).result == "retry", "not in the same bad minute"
+            assert (seen.result, seen.error) == (result, error)
+            assert not site.locked
+            assert (site.credentials["password"] == PASSWORD) is (result == "refused")
+
+
+@in_loop
 async def _no_machine(world: World) -> None:
     site = Site(dict(STORE))
     async with running(site), room(world.app, site) as on:
@@ -180,6 +203,11 @@ async def _sessions(world: World) -> None:
         await on.call(lambda s: tool_sessions.end(s, ToolSession.id == opened, reason="cut", now=clock.now()))
         await on.settle()
         assert await at() == ("refused", "logout_still_in")
+
+
+def test_VA_42_a_form_that_the_tool_never_got_is_sent_again(world: World) -> None:
+    """By a rotation of its own each time, at most three; a tool that says *changed* and keeps OLD is not asked again."""
+    _lost_forms(world)
 
 
 def test_VA_42_one_rotation_closes_the_lines_of_everybody_who_left_before_it_began(world: World) -> None:

@@ -117,6 +117,24 @@ def newest_since(session: Session, tool_account_id: uuid.UUID, *, since: datetim
     return next((row for row in rows if (began_at(row) or row.created_at) >= since or _not_begun(row)), None)
 
 
+def forms_lost(session: Session, tool_account_id: uuid.UUID, *, since: datetime) -> int:
+    """How many rotations from then on came to nothing because the tool never got their form: its answer was lost, and OLD holds."""
+    rows = session.scalars(
+        select(Rotation)
+        .join(SealedCredential, SealedCredential.id == Rotation.credential_id)
+        .where(SealedCredential.tool_account_id == tool_account_id, Rotation.created_at >= since, Rotation.ended_at.is_not(None))
+    )  # fmt: skip
+    return sum(form_was_lost(row) for row in rows)
+
+
+def form_was_lost(row: Rotation) -> bool:
+    """Abandoned with OLD proven after an answer that never came: nothing speaks against another one. A tool that said *changed*
+    and kept OLD would do so again."""
+    events = [entry.get("event") for entry in row.evidence]
+    proven = row.state == State.ABANDONED.value and events[-1:] == [Event.OLD_WORKS.value]
+    return proven and Event.SUBMITTED_OK.value not in events
+
+
 def began_at(row: Rotation) -> datetime | None:
     """When its first NEW was sealed; None before that."""
     first = next((entry for entry in row.evidence if entry.get("event") == Event.SEALED.value), None)

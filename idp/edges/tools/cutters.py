@@ -28,6 +28,9 @@ from idp.lifecycle.revocation.cutter import CutOrder, Outcome
 SOON: Final = timedelta(seconds=2)
 #: our own login is logged out within a minute, or never: its job is over then
 LATE: Final = timedelta(minutes=3)
+#: how many forms a tool may lose until a person is asked, and how long after one the next is sent
+LOST_FORMS: Final = 3
+AFTER_A_LOST_FORM: Final = timedelta(minutes=5)
 #: a rotation that a person ended by saying which password holds
 DECIDED: Final = frozenset({"typed_by_person", "person_says_old", "person_says_new"})
 
@@ -76,6 +79,7 @@ class ToolPasswordCutter:
         with reading() as session:
             row = rotations.newest_since(session, account_id, since=since)
             open_now = rotations.open_of(session, account_id)
+            lost = rotations.forms_lost(session, account_id, since=since)
         if row is None and open_now is None:
             return self._plan(account_id, order)
         if row is None and open_now is not None:
@@ -89,6 +93,9 @@ class ToolPasswordCutter:
         facts = {"rotation": str(row.id), "code": row.code}
         if row.code in DECIDED:
             return self._plan(account_id, order)  # a person put it right, and what they said is proven now
+        if rotations.form_was_lost(row) and lost < LOST_FORMS:
+            again = row.ended_at + AFTER_A_LOST_FORM
+            return self._plan(account_id, order) if order.now >= again else Outcome("retry", "form_lost", again_at=again, evidence=facts)  # fmt: skip
         return Outcome("refused", f"not_changed_{row.code or row.state}"[:60], evidence=facts)
 
     def _plan(self, account_id: uuid.UUID, order: CutOrder) -> Outcome:

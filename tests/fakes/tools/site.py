@@ -65,6 +65,7 @@ class Site:
     lost: list[str] = field(default_factory=list)  # "POST /login": it is done, and its answer is lost, once for each
 
     sessions: dict[str, str] = field(default_factory=dict)
+    unheard: list[str] = field(default_factory=list)  # as `lost`, and it was not done
     hits: list[Hit] = field(default_factory=list)
     failures: int = 0
     locked: bool = False
@@ -113,7 +114,11 @@ class Site:
         self.reached.set()
         if self.down:
             return web.Response(status=500, text="down")
-        if (here := f"{request.method} {path}") in self.lost:
+        here = f"{request.method} {path}"
+        if here in self.unheard:
+            self.unheard.remove(here)
+            return web.Response(status=503, text="not now")
+        if here in self.lost:
             self.lost.remove(here)
             await self._answer(request, path, body)  # what it did is done
             return web.Response(status=502, text="the answer was lost")
