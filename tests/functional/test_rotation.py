@@ -12,18 +12,20 @@ from typing import Any
 import pytest
 import time_machine
 from aiohttp import web
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from idp.core import clock
+from idp.core.db import change
 from idp.core.errors import Conflict
 from idp.domain.credentials import rotations
 from idp.domain.credentials.models import CredentialVersion, SealedCredential
+from idp.domain.credentials.rotated import word_of
 from idp.domain.gateway.models import ToolSession
 from idp.domain.tools import health
 from idp.domain.tools.models import KillCapability
-from idp.edges.tools.rotating import stricter, word_of
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent
+from idp.lifecycle.oversight import retention
 from tests.actors import CLI, World
 from tests.engine_room import Room, passwords, room
 from tests.fakes.device import PASSWORD, in_loop
@@ -184,11 +186,24 @@ async def _waits(world: World) -> None:
         await on.deposit(site.credentials)
         assert (await on.rotation(planned)).state == "abandoned"
         assert (await credential(on)).known_to_people
-        # a discarded version is shredded after 30 days
-        later = clock.now() + timedelta(days=31)
-        assert await on.call(lambda s: rotations.shred_discarded(s, now=later)) >= 1
-        states = select(CredentialVersion.state).order_by(CredentialVersion.version)
-        assert "shredded" in await on.engine.means.read(lambda s: list(s.scalars(states)))
+        # retention empties a discarded version 30 days after the rotation that it was part of, however old it is
+        assert await _emptied(on, days=29) == 0
+        await on.call(
+            lambda s: change(s, update(CredentialVersion).values(created_at=clock.now() - timedelta(days=99)))
+        )
+        assert await _emptied(on, days=1) == 0
+        assert await _emptied(on, days=31) >= 1
+        assert (await kept(on))["current"] == site.credentials["password"]
+
+
+async def _emptied(on: Room, *, days: int) -> int:
+    """How many versions of a credential nobody can open any more, after the retention of some days later."""
+    at = clock.now() + timedelta(days=days)
+    await on.engine.means.call(lambda: retention.step(on.settings, now=at))
+    gone = select(CredentialVersion.id).where(
+        CredentialVersion.state == "shredded", CredentialVersion.wrapped_dek == b""
+    )
+    return len(await on.engine.means.read(lambda s: s.scalars(gone).all()))
 
 
 class BadMinute(Site):
@@ -287,7 +302,7 @@ def test_VA_43_nothing_begins_without_a_tool_tries_and_the_right_old_password(wo
 
 def test_stricter_rules_keep_what_is_required() -> None:
     """A NEW that a tool objected to is made anew from letters and digits, unless the rules want a symbol."""
-    from connectors.recipes.password_rules import parse
+    from connectors.recipes.password_rules import parse, stricter
 
     plain = parse("minlength: 8; required: lower; required: digit; allowed: [-_.];")
     assert stricter(plain).alphabet.isalnum()

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import string
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
-from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
@@ -19,7 +16,7 @@ from connectors.cookies import Jar
 from connectors.engine.failures import Failed
 from connectors.engine.rotation import MIN_TRIES_TO_START, TERMINAL, Event, State, may_start
 from connectors.ports import Revealable
-from connectors.recipes.password_rules import Rules
+from connectors.recipes.password_rules import Rules, stricter
 from idp.core import clock, ids
 from idp.core.db import retrying
 from idp.domain.credentials import rotations, service
@@ -37,7 +34,6 @@ from vault import Secret
 
 log = logging.getLogger(__name__)
 
-_PLAIN: Final = frozenset(string.ascii_letters + string.digits)
 Values = Mapping[str, Revealable]
 
 
@@ -376,15 +372,3 @@ class RotationRun:
 async def _never() -> None:
     """A probe and a logout send no secret."""
     raise AssertionError("a secret would have been sent")
-
-
-def stricter(rules: Rules) -> Rules:
-    """The same rules with letters and digits alone, where they can still be met: what tools object to are mostly symbols."""
-    narrow = replace(rules, allowed=rules.allowed & _PLAIN)
-    meets = all(wanted & narrow.allowed for wanted in rules.required) and len(narrow.allowed) >= 10
-    return narrow if meets else rules
-
-
-def word_of(evidence: tuple[dict[str, Any], ...] | list[dict[str, Any]], name: str) -> str | None:
-    """What the last entry that speaks of it says: `old_session`, `old_password`, `new_password`."""
-    return next((entry[name] for entry in reversed(evidence) if name in entry), None)
