@@ -82,9 +82,9 @@ class Site:
 
     # --- sessions ----------------------------------------------------------------------------------------------------
 
-    def open_session(self, session: str | None = None) -> tuple[str, str]:
-        """A login: the session id and its CSRF token. session: an id that the browser has already."""
-        session, token = session or secrets.token_hex(16), secrets.token_hex(8)
+    def open_session(self) -> tuple[str, str]:
+        """A login: the session id and its CSRF token."""
+        session, token = secrets.token_hex(16), secrets.token_hex(8)
         self.sessions[session] = token
         self.logins += 1
         return session, token
@@ -181,7 +181,9 @@ class Site:
             return self.page(
                 '<form action="/login" method="post"><label>確認コード<input name=code autocomplete="one-time-code"></label></form>'
             )
-        session, token = self.open_session(request.cookies.get(SESSION) if self.early_session else None)
+        session, token = self.open_session()
+        if self.early_session and (guest := request.cookies.get(SESSION)):
+            self.sessions[guest], session = self.sessions.pop(session), guest
         answer = web.Response(status=302, headers={"Location": "/home"})
         answer.headers.add("Set-Cookie", f"{SESSION}={session}; Path=/; HttpOnly")
         answer.headers.add("Set-Cookie", f"{CSRF}={token}; Path=/")
