@@ -249,6 +249,11 @@ def test_a_person_resolves_after_step_up(box: Toolbox) -> None:
         desk.get(f"/hq/vault/{account}")
         assert desk.submit(action=f"/hq/vault/{account}/decide", holds="old").status_code == 200
         assert box.count(Rotation, Rotation.ended_at.is_(None)) == 0
+        # a change that ended before anything was sent: nobody is asked which one holds
+        box.set(ToolAccount, ToolAccount.id == account, state="degraded", code="rotation_no_tries")
+        assert "パスワードの変更が終わりませんでした" in desk.get("/hq/tools").text
+        seen = desk.get(f"/hq/vault/{account}").text
+        assert ('id="resolve"' in seen, 'id="decide"' in seen) == (True, False)
         desk.get(f"/hq/vault/{account}")
         assert desk.submit(action=f"/hq/vault/{account}/end").url.path == "/hq/apps/shifts/tool"
         assert desk.get(f"/hq/vault/{account}").status_code == 404
