@@ -20,10 +20,11 @@ from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from idp.core.db import READING, RESERVED, absolute_url, db, engine_options, prepare_engine
+from idp.core.db import READING, RESERVED, absolute_url, db, engine_options
 from idp.core.errors import SekishoError, Throttled
 from idp.core.outbound import Outbound
 from idp.core.settings import Settings
+from idp.core.sqlite import prepare_engine
 from idp.core.turns import Turns
 from idp.edges import browser, crowd, language
 from idp.edges.oidc import authorize, documents, logout, origins, token  # noqa: F401 - they register their views

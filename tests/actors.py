@@ -174,6 +174,11 @@ class Person:
         assert self.totp_secret is not None
         return pyotp.TOTP(self.totp_secret).at(clock.now() + timedelta(seconds=offset_s))
 
+    def wrong_code(self) -> str:
+        """Six digits that are none of this minute's codes."""
+        near = {self.code(offset_s=s) for s in (-60, -30, 0, 30, 60)}
+        return next(c for c in (f"{n:06d}" for n in range(10)) if c not in near)
+
 
 @dataclass
 class RelyingParty:

@@ -185,7 +185,7 @@ class BrowserDriver:
                 raise Failed("unexpected_field", submitted=self.submitted, line=step.line)
             if not self.submitted:
                 await self._time.stopped(self._before_submit)
-                self.submitted = True
+                self.submitted = self._http.submitted = True
         job.passwords = 0
         job.moved_at = asyncio.get_running_loop().time()
         await element.click()
@@ -228,10 +228,14 @@ class BrowserDriver:
         """Probe with the cookies alone until they are logged in; then once without any (§7.4). Raises Failed."""
         while True:
             jar = jar_of(await context.cookies(), agent)
-            if await self._http.probe(jar) == "logged_in":
-                break
-            page = await self._facts(job)
-            code = why_not(self._recipe, page)
+            try:
+                if await self._http.probe(jar) == "logged_in":
+                    break
+                code = why_not(self._recipe, await self._facts(job))
+            except Failed as failed:
+                code = failed.code
+                if code != "tool_away":
+                    raise
             known = code not in {"recipe_drift", "tool_away"}
             if job.is_still(STILL_S if known else STUCK_S):
                 raise Failed(code, submitted=self.submitted)

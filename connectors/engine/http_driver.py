@@ -6,6 +6,7 @@ unknown password field in the form. One job has one empty jar; nothing is writte
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Literal
@@ -27,9 +28,12 @@ from connectors.recipes.model import NEW, Recipe, Step
 USER_AGENT: Final = "Mozilla/5.0 (compatible; Sekisho login engine)"
 MAX_PAGE: Final = 2 * 1024 * 1024
 MAX_REDIRECTS: Final = 10
+#: waits before the probe page is looked at again, in seconds: a look sends no password, and the login before it cost a try
+LOOKS_S: Final = (0.5, 1.0, 2.0)
 _META_CHARSET: Final = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 Change = Literal["changed", "rule_broken", "unclear"]
 BeforeSubmit = Callable[[], Awaitable[None]]
+Sleep = Callable[[float], Awaitable[None]]
 
 
 class HttpDriver:
@@ -38,6 +42,7 @@ class HttpDriver:
     before_submit: awaited before the first request that carries a secret; it commits `submitted_at` and counts the try. The
     tool's time stands still meanwhile.
     device: cookies by which the tool remembers this device, from an earlier login.
+    sleep: waits between two looks at a probe page that did not come.
     """
 
     def __init__(
@@ -51,23 +56,36 @@ class HttpDriver:
         loopback: bool,
         before_submit: BeforeSubmit,
         device: Jar | None = None,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._client, self._recipe, self._values = client, recipe, values
         self._now, self._new_secret, self._loopback = now, new_secret, loopback
-        self._before_submit = before_submit
+        self._before_submit, self._sleep = before_submit, sleep
         self._jar = Jar(device or (), user_agent=USER_AGENT)
         self._page = Page("", 0)
         self._charset = recipe.charset
         self._time = ToolTime(self, recipe.login.timeout_s)
+        self._at_last_step = False
         self.submitted = False
 
     async def login(self) -> LoginResult:
-        """Log in and prove it. Raises Failed."""
-        async with self._time.running():
-            if self._recipe.login.basic_auth is not None:
-                await self._use_basic()
-            await self._walk(self._recipe.login.url, self._recipe.login.steps, self._values)
-            await self._prove()
+        """Log in and prove it. Raises Failed.
+
+        Where only the answer to the last step was lost, the probe may still tell: many tools turn the session that their login
+        page gave into the login. What it does not show then is no refusal.
+        """
+        try:
+            async with self._time.running():
+                if self._recipe.login.basic_auth is not None:
+                    await self._use_basic()
+                await self._walk(self._recipe.login.url, self._recipe.login.steps, self._values)
+                await self._prove(answered=True)
+        except Failed as failed:
+            sent = self.submitted and self._at_last_step and not self._jar.authorization  # with Basic a look is a login
+            if failed.code != "tool_away" or not sent:
+                raise
+            async with self._time.running():
+                await self._prove(answered=False)
         return result(self._recipe, self._jar, self._values, self._new_secret)
 
     async def change(self, jar: Jar, new: Revealable) -> Change:
@@ -111,6 +129,7 @@ class HttpDriver:
         await self._open("GET", url)
         filled = forms.Filled()
         for step in steps:
+            self._at_last_step = step is steps[-1]
             if step.kind == "open" and step.url is not None:
                 await self._open("GET", step.url)
                 filled = forms.Filled()
@@ -135,6 +154,7 @@ class HttpDriver:
                 ready = forms.submission(self._page, node, filled, submitted=self.submitted, line=step.line)
                 await self._submit(ready, step)
                 filled = forms.Filled()
+        self._at_last_step = False
 
     def _has(self, step: Step) -> bool:
         try:
@@ -168,6 +188,8 @@ class HttpDriver:
             if page.location is None:
                 if page.status >= 500:
                     raise Failed("tool_away", submitted=self.submitted)
+                if page.status == 401 and self._jar.authorization:
+                    raise Failed("refused", submitted=True)  # each further page would be one more wrong password
                 self._page = page
                 return
             if page.status in (307, 308) and body is not None:
@@ -236,20 +258,35 @@ class HttpDriver:
 
     # --- proof -------------------------------------------------------------------------------------------------------
 
-    async def _prove(self) -> None:
-        """`logged_in` with the new jar, `logged_out` with an empty one; either alone can be an accident (§7.4)."""
+    async def _prove(self, *, answered: bool) -> None:
+        """`logged_in` with the new jar, `logged_out` with an empty one; either alone can be an accident (§7.4).
+
+        answered: the tool's answer to the login came, so that its page says why somebody is not in.
+        """
         stuck = self._page
         inside = standing(self._recipe, await self._look(self._jar))
         if inside != "logged_in":
-            raise Failed(why_not(self._recipe, stuck), submitted=self.submitted)
+            raise Failed(why_not(self._recipe, stuck) if answered else "tool_away", submitted=self.submitted)
         if standing(self._recipe, await self._look(Jar(user_agent=USER_AGENT))) != "logged_out":
             raise Failed("check_unproven", submitted=self.submitted)
 
     async def _look(self, jar: Jar) -> Page:
-        page = await self._send("GET", self._recipe.checks.probe, jar)
-        if page.status >= 500:
-            raise Failed("tool_away", submitted=self.submitted)
-        return page
+        """The probe page, asked for again when it did not come: one broken answer must not cost the try of the login before it.
+
+        Never again with Basic: there a look is a login. Raises Failed `tool_away`.
+        """
+        for wait in (*(() if jar.authorization else LOOKS_S), None):
+            try:
+                page = await self._send("GET", self._recipe.checks.probe, jar)
+            except Failed as failed:
+                if failed.code != "tool_away":
+                    raise
+            else:
+                if page.status < 500:
+                    return page
+            if wait is not None:
+                await self._sleep(wait)
+        raise Failed("tool_away", submitted=self.submitted)
 
     async def _use_basic(self) -> None:
         user, password = self._recipe.login.basic_auth or ("", "")

@@ -43,6 +43,7 @@ class Event(StrEnum):
     NEW_WORKS = "new_works"
     NEW_REFUSED = "new_refused"
     NO_TRIES = "no_tries"
+    GAVE_UP = "gave_up"  # the form for a new password was never sent, and the machine may not go on
     SIGNED_OUT = "signed_out"  # sign-out-everywhere sent; old session and OLD probed or stated as not probed
 
 
@@ -75,6 +76,7 @@ TABLE: Final[dict[tuple[State, Event], Step]] = {
     (State.PENDING, Event.OLD_WORKS): Step(State.SUBMITTING),
     (State.PENDING, Event.OLD_REFUSED): _HUMAN,
     (State.PENDING, Event.NO_TRIES): _HUMAN,
+    (State.PENDING, Event.GAVE_UP): Step(State.ABANDONED, Effect.DISCARD_NEW),  # the tool holds what it held before
     (State.PENDING, Event.UNCLEAR): Step(State.PENDING),  # nothing was submitted: later again
     (State.SUBMITTING, Event.SUBMITTED_OK): Step(State.VERIFYING),
     (State.SUBMITTING, Event.RULE_BROKEN): Step(State.PENDING),

@@ -18,6 +18,7 @@ from connectors.recipes.model import (
     Driver,
     Field,
     Hosts,
+    Label,
     Login,
     Password,
     Request,
@@ -127,8 +128,16 @@ def fields(at: At) -> dict[str, Field]:
             item.wrong("小文字・数字・_ の名前", "a name of lower-case letters, digits and _")
         keys = item.keys(("label", "secret"), ("form",))
         form = keys["form"].choice(("any", "halfwidth"), "any")
-        found[name] = Field(name, keys["label"].text(), keys["secret"].flag(default=True), form == "halfwidth")
+        found[name] = Field(name, _label(keys["label"]), keys["secret"].flag(default=True), form == "halfwidth")
     return found
+
+
+def _label(at: At) -> Label:
+    """One word for everybody, or one for each language of the pages."""
+    if not isinstance(at.node.value, dict):
+        return Label(at.text())
+    words = at.keys(("ja", "en"))
+    return Label(words["ja"].text(), words["en"].text())
 
 
 def login(at: At, ground: Ground) -> Login:

@@ -63,12 +63,25 @@ class Step:
     until: Condition | None = None
 
 
+class Label(str):
+    """What people call a field: Japanese, and `en`, the same word where a recipe gives one only."""
+
+    __slots__ = ("en",)
+    en: str
+
+    def __new__(cls, ja: str, en: str | None = None) -> Label:
+        """en None: one word for every reader."""
+        made = super().__new__(cls, ja)
+        made.en = ja if en is None else en
+        return made
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """One value of a tool account. halfwidth: full-width digits and letters are normalised when typed."""
 
     name: str
-    label: str
+    label: Label
     secret: bool
     halfwidth: bool = False
 

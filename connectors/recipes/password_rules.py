@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 ASCII: Final = "".join(chr(c) for c in range(0x21, 0x7F))
@@ -24,6 +24,7 @@ CLASSES: Final[dict[str, str]] = {
 }
 #: what a generated password is made of when the rules name a wide class: nothing that is lost in a form or a letter
 SAFE: Final = frozenset(string.ascii_letters + string.digits + "-_.!#%+=:@")
+PLAIN: Final = frozenset(string.ascii_letters + string.digits)
 GENERATED_CHARS: Final = 24
 SHORTEST: Final = 1
 LONGEST: Final = 1024
@@ -166,6 +167,13 @@ def _number(value: str, at: int) -> int:
     if not value.isascii() or not value.isdigit() or not 0 < int(value) <= LONGEST:
         raise RulesError(at, f"1から{LONGEST}の数を書いてください", f"a number from 1 to {LONGEST}")
     return int(value)
+
+
+def stricter(rules: Rules) -> Rules:
+    """The same rules with letters and digits alone, where they can still be met: what tools object to are mostly symbols."""
+    narrow = replace(rules, allowed=rules.allowed & PLAIN)
+    meets = all(wanted & narrow.allowed for wanted in rules.required) and len(narrow.allowed) >= 10
+    return narrow if meets else rules
 
 
 def _characters(value: str, at: int) -> set[str]:

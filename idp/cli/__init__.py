@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Final
@@ -22,7 +23,10 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
 
 
 class Commands(click.Group):
-    """Loads what is asked for: the children of `serve` import this package, and would carry every command all day."""
+    """Loads what is asked for: the children of `serve` import this package, and would carry every command all day.
+
+    context_class: a copy that speaks Japanese has another one, and so have its commands (`spoken.in_japanese`).
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - a signature of click
         """Their names."""
@@ -33,7 +37,8 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         first, *_ = [import_module(f"idp.cli.{name}") for name in COMMANDS[cmd_name]]
-        return next(one for one in vars(first).values() if isinstance(one, click.Command) and one.name == cmd_name)
+        found = next(one for one in vars(first).values() if isinstance(one, click.Command) and one.name == cmd_name)
+        return found if self.context_class is click.Context else import_module("idp.cli.spoken").in_japanese(found)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,10 +47,22 @@ def cli() -> None:
     """Sekisho (関所): one login, one console, one cut."""
 
 
+def _japanese() -> bool:
+    """Whether this terminal speaks Japanese: the first of the three variables that is set decides, as in POSIX."""
+    found = (os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return next(filter(None, found), "").lower().startswith("ja")
+
+
+def root() -> click.Group:
+    """The command as this terminal wants it. A server loads no catalogue for that before it needs one."""
+    spoken = import_module("idp.cli.spoken") if _japanese() else None
+    return spoken.in_japanese(cli) if spoken else cli
+
+
 def main() -> None:
     """Run the command. Exit status: 0 done, 1 refused with a reason, 2 wrong usage."""
     try:
-        status = cli.main(standalone_mode=False)  # what a command asked to exit with, else its return value
+        status = root().main(standalone_mode=False)  # what a command asked to exit with, else its return value
         sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         error.show()

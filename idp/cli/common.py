@@ -55,7 +55,8 @@ def database_only(**over: Any) -> Iterator[Flask]:
 def said(error: SekishoError) -> str:
     """What is wrong, in Japanese and English on one line: the language of a server's shell says little about its reader."""
     english = language.load(shipped_templates() / "locale")["en"].gettext(error.public)
-    both = [text % error.values if error.values else text for text in (error.public, english)]
+    values = {name: getattr(value, "en", value) for name, value in error.values.items()}
+    both = [text % filled if filled else text for text, filled in ((error.public, error.values), (english, values))]
     return " / ".join(dict.fromkeys(both))
 
 

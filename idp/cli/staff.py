@@ -51,7 +51,7 @@ def _code(code: str | None, account: Account) -> str:
 @click.argument("company_code", metavar="COMPANY")
 @click.argument("number")
 @click.argument("name")
-@click.option("--kana", default="", help="フリガナ")
+@click.option("--kana", default="", help="The name in katakana: people are sorted and found by it.")
 @click.option("--store", "store_code", help="Store code, for staff and store managers.")
 @click.option("--region", "region_code", help="Region code, for area managers.")
 @click.option("--role", type=click.Choice([r.value for r in Role]), default=Role.STAFF.value, show_default=True)

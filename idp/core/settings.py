@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -20,6 +21,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+def is_loopback(host: str) -> bool:
+    """True for the names of this machine itself that a setting may have."""
+    return host in {"localhost", "127.0.0.1", "::1"}
 
 
 class RefusedToStart(Exception):
@@ -131,13 +137,13 @@ class Settings(BaseSettings):
             raise ValueError("must not name the default port: browsers leave it out, and then no request would match")
         return value
 
-    @property
+    @cached_property
     def issuer_is_loopback(self) -> bool:
         """True while the issuer is a plain-http loopback address: the only case in which http is spoken (WB-20)."""
         parts = urlsplit(self.issuer)
-        return parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1", "::1"}
+        return parts.scheme == "http" and is_loopback(parts.hostname or "")
 
-    @property
+    @cached_property
     def issuer_host(self) -> str:
         """Host and, if any, port of the issuer: the only Host header that is answered (WB-04)."""
         return urlsplit(self.issuer).netloc
@@ -226,6 +232,8 @@ class Settings(BaseSettings):
                 reasons.append(f"SEKISHO_ANCHORS: {place} is no absolute folder, https URL or mailto: address (AU-05).")
             if place.startswith("mailto:") and not (self.smtp_host and self.smtp_from):
                 reasons.append("SEKISHO_ANCHORS names an e-mail address; set SEKISHO_SMTP_HOST and SEKISHO_SMTP_FROM.")
+        if self.smtp_password_file is not None and self.smtp_tls == "none" and not is_loopback(self.smtp_host):
+            reasons.append("SEKISHO_SMTP_TLS=none would send the password readable; use starttls or tls (AU-05).")
         reasons += [*self._siem_refusals(), *self._gateway_refusals(), *self._engine_refusals()]
         if os.environ.get("DEBUG", "").startswith("pw:"):
             reasons.append("DEBUG=pw:* prints what a browser types; unset it (VA-45).")

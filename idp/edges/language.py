@@ -23,6 +23,7 @@ from babel.messages.pofile import read_po
 from flask import Flask, current_app, g, has_request_context, request
 from markupsafe import Markup, escape
 
+from connectors.recipes.model import Label
 from idp.edges import browser
 
 LANGUAGES = (("ja", "日本語"), ("ja-easy", "やさしい日本語"), ("en", "English"))
@@ -69,7 +70,7 @@ def _choose() -> str:
 
 
 def install(app: Flask, folder: Path) -> None:
-    """Give templates `_`, `ngettext`, the filters `jst` and `iso`, and what `base.html` needs to know of languages."""
+    """Give templates `_`, `ngettext`, the filters `jst`, `iso` and `word`, and what `base.html` needs to know of languages."""
     catalogues = load(folder)
 
     def translate(text: str) -> str:
@@ -84,6 +85,7 @@ def install(app: Flask, folder: Path) -> None:
     )
     app.jinja_env.filters["jst"] = jst
     app.jinja_env.filters["iso"] = iso
+    app.jinja_env.filters["word"] = word
     app.extensions["sekisho-translate"] = translate
     app.after_request(_keep_choice)
 
@@ -100,7 +102,12 @@ def text(message: str, **values: Any) -> str:
     """Translate outside a template: errors and notices. Values are named `%(name)s`."""
     translate: Callable[[str], str] = current_app.extensions["sekisho-translate"]
     done = _readable(translate, message)
-    return done % values if values else done
+    return done % {name: word(value) for name, value in values.items()} if values else done
+
+
+def word(value: Any) -> Any:
+    """The label of a recipe's field in the language of the reader; everything else as it is."""
+    return value.en if isinstance(value, Label) and current() == "en" else value
 
 
 def english(message: str, **values: Any) -> str:

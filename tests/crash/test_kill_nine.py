@@ -86,6 +86,7 @@ DELIVER = {
     **dict.fromkeys(SEAL, "K13"),
     "SELECT refusal_count": "K11", "DELETE throttle": "K11", "DELETE pending_request": "K11", "DELETE seen_message": "K11", "DELETE gateway_process": "K11", "DELETE gateway_access": "K11", "SELECT assignment": "K11",
     "SELECT audit_reader": "K11", "INSERT audit_reader": "K11", "UPDATE audit_reader": "K11", "SELECT login_session": "K11",
+    "SELECT credential_version": "K11",
 }  # fmt: skip
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import html
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
 import aiohttp
+import httpx2
 import pytest
 import time_machine
 from aiohttp import WSMsgType
 from sqlalchemy import select, update
 
 from idp.core import clock
+from idp.domain.applications.models import Application
 from idp.domain.directory.models import Account
 from idp.domain.directory.roles import Role
 from idp.domain.gateway.models import GatewayAccess, GatewaySession
@@ -173,6 +177,13 @@ def test_D7_an_end_date_holds_in_a_tool_with_the_worker_stopped(database: Databa
     run()
 
 
+def headline(page: httpx2.Response) -> str:
+    """The words of the <h1>."""
+    found = re.search(r"<h1>(.*?)</h1>", page.text)
+    assert found is not None, page.text[:800]
+    return html.unescape(found[1])
+
+
 @pytest.mark.parametrize("language", ["ja", "en"])
 def test_the_pages_of_a_launch_speak(database: Database, language: str) -> None:
     """The tile says how far the password gets; a tool that cannot be opened says who can solve it."""
@@ -181,6 +192,10 @@ def test_the_pages_of_a_launch_speak(database: Database, language: str) -> None:
     async def run() -> None:
         async with doorway(database, Site(dict(CREDENTIALS), down=True)) as made:
             staff, stranger = made.world.person("0413"), made.world.person("0900", store="S2")
+            headlines = {
+                "ja": ("「シフトノート」は、いまは開けません", "「シフトノート」は使えません"),
+                "en": ("“シフトノート” cannot be opened now", "You cannot use “シフトノート”"),
+            }[language]
             with Browser(made.app) as phone, Browser(made.app) as other:
                 await asyncio.to_thread(phone.log_in, staff, at=f"/login?lang={language}")
                 assert {"ja": "サーバーの中だけ", "en": "Only inside the server"}[language] in phone.get("/").text
@@ -200,6 +215,11 @@ def test_the_pages_of_a_launch_speak(database: Database, language: str) -> None:
                 refused = other.submit(action="/tools/shifts/open")
                 assert (refused.status_code, "no_account" in refused.text) == (409, True)
                 assert {"ja": "店長", "en": "manager"}[language] in refused.text
+                assert headline(refused) == headlines[0], "the page names the tool"
+                made.toolbox.set(Application, Application.id == made.tool, min_acr="urn:sekisho:aal2")
+                other.get("/tools/shifts/start")
+                weak = other.submit(action="/tools/shifts/open")
+                assert (weak.status_code, headline(weak)) == (403, headlines[1])
                 assert (
                     other.get("/tools/admit?label=shifts-aaaaaaaaaaaaaaaaaaaa&challenge=" + "A" * 43).status_code == 404
                 )

@@ -50,7 +50,7 @@ def inside(world: World) -> UUID:
 def query(world: World) -> Iterator[Straight]:
     """What the port makes once per process."""
     with world.app.app_context():
-        made = Straight(db.engines[READING], gateway_sessions.live_query(), many="digests")
+        made = Straight(db.engines[READING], gateway_sessions.live_query(), many="digests", others=("now",))
     with closing(made):
         yield made
 
@@ -91,6 +91,9 @@ def test_VA_50_nothing_is_kept_between_two_checks(world: World, inside: UUID, qu
     store(ends_at=now + timedelta(minutes=5))
     assert hosts() == 2
     assert query.rows(COOKIES, {"now": now + timedelta(minutes=6)}) == [], "by the clock alone"
+    whole = (now + timedelta(minutes=5)).replace(microsecond=0)
+    store(ends_at=whole)
+    assert query.rows(COOKIES, {"now": whole}) == [], "on the second: instants are compared as they are stored"
     store(ends_at=None)
     assert hosts() == 2
     with world.app.app_context(), transaction() as session:
@@ -113,6 +116,11 @@ def test_VA_50_it_can_only_read_and_a_lost_connection_is_a_refusal_and_never_a_y
     with pytest.raises(Unavailable):
         query.rows(COOKIES, values)
     assert len(query.rows(COOKIES, values)) == 2, "the next one is asked on a new connection"
-    nowhere = Straight(create_engine("sqlite:////nowhere/at/all.sqlite"), gateway_sessions.live_query(), many="digests")
+    nowhere = Straight(
+        create_engine("sqlite:////nowhere/at/all.sqlite"),
+        gateway_sessions.live_query(),
+        many="digests",
+        others=("now",),
+    )
     with pytest.raises(Unavailable):
         nowhere.rows(COOKIES, values)

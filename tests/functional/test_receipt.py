@@ -557,8 +557,13 @@ def test_R02_a_line_is_closed_by_a_person_once(world: World, outbound: Recording
             desk.get(where)
             clock_.shift(timedelta(minutes=6))  # the step-up is older than five minutes now
             before = shown.cut("points")
-            answer = desk.submit(action="", outcome="done", note="終わった")
-            assert "/login/step-up" in str(answer.url)
+            for answer in (
+                desk.submit(action="", outcome="impossible", note="書いた理由"),
+                desk.submit(code=hq.wrong_code()),
+            ):
+                assert (answer.status_code, 'data-page="L09"' in answer.text) == (401, True)
+                carried = desk.forms()[-1]["fields"]
+                assert {**carried, "outcome": "impossible", "note": "書いた理由"} == carried, "nothing is written twice"
             assert shown.cut("points").state == before.state == "needs_person"
         clock_.shift(timedelta(minutes=1))
         with Desk(world, hq) as desk, Browser(world.app) as second:

@@ -6,22 +6,26 @@ Whatever the tool does: one version that we keep logs in, or a person was called
 from __future__ import annotations
 
 import itertools
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import time_machine
-from sqlalchemy import select
+from aiohttp import web
+from sqlalchemy import select, update
 
 from idp.core import clock
+from idp.core.db import change
 from idp.core.errors import Conflict
 from idp.domain.credentials import rotations
 from idp.domain.credentials.models import CredentialVersion, SealedCredential
+from idp.domain.credentials.rotated import word_of
 from idp.domain.gateway.models import ToolSession
+from idp.domain.tools import health
 from idp.domain.tools.models import KillCapability
-from idp.edges.tools.rotating import stricter, word_of
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.models import AuditEvent
+from idp.lifecycle.oversight import retention
 from tests.actors import CLI, World
 from tests.engine_room import Room, passwords, room
 from tests.fakes.device import PASSWORD, in_loop
@@ -182,11 +186,103 @@ async def _waits(world: World) -> None:
         await on.deposit(site.credentials)
         assert (await on.rotation(planned)).state == "abandoned"
         assert (await credential(on)).known_to_people
-        # a discarded version is shredded after 30 days
-        later = clock.now() + timedelta(days=31)
-        assert await on.call(lambda s: rotations.shred_discarded(s, now=later)) >= 1
-        states = select(CredentialVersion.state).order_by(CredentialVersion.version)
-        assert "shredded" in await on.engine.means.read(lambda s: list(s.scalars(states)))
+        # retention empties a discarded version 30 days after the rotation that it was part of, however old it is
+        assert await _emptied(on, days=29) == 0
+        await on.call(
+            lambda s: change(s, update(CredentialVersion).values(created_at=clock.now() - timedelta(days=99)))
+        )
+        assert await _emptied(on, days=1) == 0
+        assert await _emptied(on, days=31) >= 1
+        assert (await kept(on))["current"] == site.credentials["password"]
+
+
+async def _emptied(on: Room, *, days: int) -> int:
+    """How many versions of a credential nobody can open any more, after the retention of some days later."""
+    at = clock.now() + timedelta(days=days)
+    await on.engine.means.call(lambda: retention.step(on.settings, now=at))
+    gone = select(CredentialVersion.id).where(
+        CredentialVersion.state == "shredded", CredentialVersion.wrapped_dek == b""
+    )
+    return len(await on.engine.means.read(lambda s: s.scalars(gone).all()))
+
+
+class BadMinute(Site):
+    """Its login answers 503 for a minute after a new password was sent; its pages are well meanwhile."""
+
+    ends: datetime | None = None
+
+    async def do_account_password(self, request: web.Request, body: bytes) -> web.Response:
+        if request.method == "POST":
+            self.ends = clock.now() + timedelta(minutes=1)
+        return await super().do_account_password(request, body)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self.ends is not None:
+            self.lost = ["POST /login"] if clock.now() < self.ends else []
+        return await super().handle(request)
+
+
+@in_loop
+async def _bad_minute(world: World) -> None:
+    site = BadMinute(store())
+    async with running(site), room(world.app, site) as on:
+        with time_machine.travel(clock.now(), tick=False):
+            planned = await on.plan()
+            await on.engine.drain()
+            row = await on.rotation(planned)
+            assert (row.state, row.code, (await on.account()).tries) == ("uncertain", "tool_away", 1)
+            assert row.next_at - clock.now() == rotations.AFTER_A_TRY, "the last try is not for the same minute"
+        await on.settle()
+        row = await on.rotation(planned)
+        assert (row.state, changes(on)) == ("done", 1), row.evidence
+        assert (await kept(on))["current"] == site.credentials["password"]
+
+
+@in_loop
+async def _gives_up(world: World) -> None:
+    """Nothing was ever sent to the form: OLD stays, nobody is asked which password holds, and no more is tried than may be."""
+    site = Site(store(), lost=["POST /login"] * 100, lock_after=3)
+    async with running(site), room(world.app, site) as on:
+        planned = await on.plan()
+        await on.settle()
+        row = await on.rotation(planned)
+        assert (row.state, row.code, row.evidence[-1]["event"], changes(on)) == ("abandoned", "no_tries", "gave_up", 0)
+        assert [entry["event"] for entry in row.evidence] == ["sealed", "unclear", "unclear", "gave_up"]
+        assert site.paths().count("POST /login") == 2
+        assert set(await kept(on)) == {"current", "discarded"}
+        assert (await kept(on))["current"] == PASSWORD
+        assert ((await credential(on)).pending_version, (await credential(on)).known_to_people) == (None, True)
+        account = await on.account()
+        assert (account.state, account.code, account.tries) == ("degraded", "rotation_no_tries", 2)
+        moved = select(AuditEvent).where(AuditEvent.tag == Tag.ROTATION_MOVED)
+        rows = await on.engine.means.read(lambda s: list(s.scalars(moved)))
+        ends = [(row.detail["state"], row.result) for row in rows if row.detail["event_name"] == "gave_up"]
+        assert ends == [("abandoned", "refused")]
+        # a person has looked: the tries begin anew, and so does the change
+        site.lost.clear()
+        await on.call(lambda s: health.resolve(s, on.account_id, note="ツールを見ました", actor=CLI, now=clock.now()))
+        planned = await on.plan()
+        await on.settle()
+        assert (await on.rotation(planned)).state == "done"
+    site = Site(store(), down=True)
+    async with running(site), room(world.app, site) as on:
+        planned = await on.plan()
+        await on.engine.drain()
+        with time_machine.travel(clock.now() + rotations.LIFE - timedelta(seconds=10), tick=False):
+            await on.engine.drain()
+        row = await on.rotation(planned)
+        assert (row.state, row.code, row.evidence[-1]["event"]) == ("abandoned", "tool_away", "gave_up")
+        assert (await kept(on))["current"] == PASSWORD
+
+
+def test_VA_43_the_last_try_is_not_spent_in_the_same_bad_minute(world: World) -> None:
+    """The tool says OK and then answers no login for a minute: the rotation waits it out and ends by itself."""
+    _bad_minute(world)
+
+
+def test_VA_43_what_was_never_sent_is_given_up_and_is_no_question(world: World) -> None:
+    """No login with OLD is ever answered, or the tool is away for a day: abandoned, and a person looks at the tool."""
+    _gives_up(world)
 
 
 def test_VA_42_a_rotation_is_proven_and_colleagues_stay_in(world: World) -> None:
@@ -206,7 +302,7 @@ def test_VA_43_nothing_begins_without_a_tool_tries_and_the_right_old_password(wo
 
 def test_stricter_rules_keep_what_is_required() -> None:
     """A NEW that a tool objected to is made anew from letters and digits, unless the rules want a symbol."""
-    from connectors.recipes.password_rules import parse
+    from connectors.recipes.password_rules import parse, stricter
 
     plain = parse("minlength: 8; required: lower; required: digit; allowed: [-_.];")
     assert stricter(plain).alphabet.isalnum()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from sqlalchemy import select
 
@@ -30,7 +32,12 @@ def test_SA_15_from_metadata_to_live(world: World, browser: Browser, outbound: R
     assert str(page.url).endswith("/hq/apps/coupon/saml")
     assert "テスト中です" in page.text
     browser.get("/hq/apps/coupon")
-    browser.submit(action="/hq/apps/coupon/grants", subject_kind="role", role="staff")
+    page = browser.submit(action="/hq/apps/coupon/grants", subject_kind="role", role="staff")
+    card = page.text.partition("<tbody>")[2].partition("</tbody>")[0]
+    seen = re.sub(r'<span class="visually-hidden">.*?</span>', "", card)
+    assert (seen.count(">スタッフ<"), 'data-l="役割"></td>' in card) == (1, True), (
+        "once: an empty cell is no line of a card"
+    )
     staff = world.person()
     with Browser(world.app) as other:
         other.log_in(staff)

@@ -89,6 +89,7 @@ async def _honest(world: World) -> None:
         "cuts short": ({"changing": "truncates"}, "refused", "needs_human_refused"),
         "objects": ({"changing": "rule"}, "refused", "needs_human_rule_broken"),
         "both passwords work": ({"accepts_any_known": True, "change_ends_sessions": True}, "refused", "old_password_works"),
+        "answers no login": ({"lost": ["POST /login"] * 2}, "refused", "not_changed_no_tries"),
         "is away": ({"down": True}, "retry", "tool_away"),
     }  # fmt: skip
     for name, (habits, result, error) in expected.items():
@@ -99,6 +100,29 @@ async def _honest(world: World) -> None:
             seen = await look(on, t0_ago=timedelta(minutes=1))
             assert (seen.result, seen.error) == (result, error), (name, seen.evidence)
             assert PASSWORD not in str(seen)
+
+
+@in_loop
+async def _lost_forms(world: World) -> None:
+    """The form never reached the tool: OLD is proven, and a new rotation sends a new form, a few minutes later and not for ever."""
+    for losses, rounds, result, error in ((1, 2, "verified", None), (9, 3, "refused", "not_changed_abandoned")):
+        site = Site(dict(STORE), change_ends_sessions=True, unheard=["POST /account/password"] * losses, lock_after=3)
+        async with running(site), room(world.app, site) as on:
+            start = clock.now()
+            for number in range(1, rounds + 1):
+                with time_machine.travel(start + number * timedelta(minutes=20), tick=False) as frozen:
+                    ago = clock.now() - start
+                    assert (await look(on, t0_ago=ago)).result == "later", "planned"
+                    await on.settle()
+                    assert len(await rotations_of(on)) == number
+                    seen = await look(on, t0_ago=ago)
+                    if number < rounds:
+                        assert (seen.result, seen.error) == ("retry", "form_lost")
+                        frozen.shift(timedelta(minutes=4))
+                        assert (await look(on, t0_ago=ago)).result == "retry", "not in the same bad minute"
+            assert (seen.result, seen.error) == (result, error)
+            assert not site.locked
+            assert (site.credentials["password"] == PASSWORD) is (result == "refused")
 
 
 @in_loop
@@ -179,6 +203,11 @@ async def _sessions(world: World) -> None:
         await on.call(lambda s: tool_sessions.end(s, ToolSession.id == opened, reason="cut", now=clock.now()))
         await on.settle()
         assert await at() == ("refused", "logout_still_in")
+
+
+def test_VA_42_a_form_that_the_tool_never_got_is_sent_again(world: World) -> None:
+    """By a rotation of its own each time, at most three; a tool that says *changed* and keeps OLD is not asked again."""
+    _lost_forms(world)
 
 
 def test_VA_42_one_rotation_closes_the_lines_of_everybody_who_left_before_it_began(world: World) -> None:

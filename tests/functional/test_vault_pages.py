@@ -25,10 +25,12 @@ from idp.domain.credentials import rotations
 from idp.domain.credentials.models import CredentialVersion, Rotation, SealedCredential
 from idp.domain.directory.roles import Role
 from idp.domain.tools.models import RecipeText, Tool, ToolAccount
+from idp.ledgers.audit.models import AuditEvent
 from tests.actors import Browser, Person, World
 from tests.toolbox import FIELDS, SHIFT_NOTE, Toolbox
 
 PLANTED = FIELDS["password"]
+RESOLVED = ("tool:account:resolved", "credential:credential:unlocked")
 
 
 @pytest.fixture
@@ -84,6 +86,13 @@ def test_from_a_recipe_to_a_deposited_password(box: Toolbox) -> None:
         empty = desk.submit(field_corp_cd="ｋａｅｄｅ", field_login_id="planted-user-77", field_password="")
         assert empty.status_code == 422
         assert "planted-user-77" not in empty.text
+        assert "「パスワード」を入れてください。" in empty.text
+        english = desk.get(f"{empty.url.path}?lang=en").text
+        assert all(f">{word}</label>" in english for word in ("Company code", "Login ID", "Password"))
+        assert ">パスワード</label>" not in english
+        desk.get(f"{empty.url.path}?lang=en")
+        assert "Enter “Password”" in desk.submit(field_corp_cd="k", field_login_id="u", field_password="").text
+        desk.get(f"{empty.url.path}?lang=ja")
         page = desk.submit(
             field_corp_cd="ｋａｅｄｅ", field_login_id="planted-user-77", field_password=PLANTED, rotate="y"
         )
@@ -133,6 +142,11 @@ def test_V05_a_table_is_all_or_nothing(box: Toolbox) -> None:
             (head + rows + f"{PLANTED},,,kaede,u\n", "5", ""),
             (head + rows.replace("u2", ""), "3", "login_id"),
             (head + rows.replace("u3", "u\t3"), "4", "login_id"),
+            (
+                head.replace("企業コード", "Company code").replace("login_id", "Login ID") + rows.replace("u2", ""),
+                "3",
+                "login_id",
+            ),
             (head.replace(",password", f",{PLANTED}") + rows, "1", "6"),
             (head.replace("login_id", "store") + rows, "1", "store"),
             (head.replace(",login_id", "").replace(",password", ",password,login_id,login_id") + rows, "1", "login_id"),
@@ -198,10 +212,10 @@ def test_a_person_resolves_after_step_up(box: Toolbox) -> None:
     """Degraded is on the list before anybody promises a cut; resolving takes a fresh proof and a reason, both in the log."""
     import time_machine
 
-    account = box.account(box.tool(), label="共通")
+    account, who = box.account(box.tool(), label="共通"), hq(box.world)
     box.deposit(account)
     with Browser(box.app) as desk:
-        desk.log_in(hq(box.world))
+        desk.log_in(who)
         assert 'data-code="not_certified"' in desk.get("/hq/tools").text
         box.set(ToolAccount, ToolAccount.id == account, state="degraded", code="recipe_drift")
         box.set(SealedCredential, SealedCredential.tool_account_id == account, locked_reason="vault_integrity")
@@ -211,21 +225,35 @@ def test_a_person_resolves_after_step_up(box: Toolbox) -> None:
         assert desk.submit(action=f"/hq/vault/{account}/resolve", note="").status_code == 422
         with time_machine.travel(clock.now().timestamp() + 6 * 60, tick=False):
             desk.get(f"/hq/vault/{account}")
-            assert "/login/step-up" in str(desk.submit(action=f"/hq/vault/{account}/resolve", note="見た").url)
-        assert box.world.rows(select(ToolAccount.state)) == [("degraded",)]
-        desk.get(f"/hq/vault/{account}")
-        page = desk.submit(action=f"/hq/vault/{account}/resolve", note="画面をもどしてもらった")
-        assert page.status_code == 200
+            written = '画面を"もどして"もらった <b>\n2行目'
+            asked = desk.submit(action=f"/hq/vault/{account}/resolve", note=written)
+            assert (asked.status_code, 'data-page="L09"' in asked.text) == (401, True)
+            assert "書いた内容は消えません" in asked.text
+            assert written not in str(asked.url)
+            wrong = desk.submit(code=who.wrong_code())
+            assert (wrong.status_code, 'data-page="L09"' in wrong.text) == (401, True)
+            assert box.world.rows(select(ToolAccount.state)) == [("degraded",)]
+            was = desk.cookie
+            page = desk.submit(code=who.code())  # the proof and the act are one press; nothing is written twice
+            assert (page.status_code, page.url.path, desk.cookie != was) == (200, f"/hq/vault/{account}", True)
+            assert desk.get(f"/hq/vault/{account}").status_code == 200  # with the new cookie
+        notes = box.world.rows(select(AuditEvent.personal).where(AuditEvent.tag.in_(RESOLVED)))
+        assert [row.personal["note"] for row in notes] == [written, written]
         assert box.world.rows(select(ToolAccount.state, ToolAccount.code)) == [("active", None)]
         assert box.world.rows(select(SealedCredential.locked_reason)) == [(None,)]
-        assert (len(box.audit("tool:account:resolved")), len(box.audit("credential:credential:unlocked"))) == (1, 1)
         # a change that ended in doubt
+        desk.get(f"/hq/vault/{account}")
         desk.submit(action=f"/hq/vault/{account}/rotate")
         box.set(Rotation, Rotation.ended_at.is_(None), state="needs_human")
         assert 'data-code="rotation"' in desk.get("/hq/tools").text
         desk.get(f"/hq/vault/{account}")
         assert desk.submit(action=f"/hq/vault/{account}/decide", holds="old").status_code == 200
         assert box.count(Rotation, Rotation.ended_at.is_(None)) == 0
+        # a change that ended before anything was sent: nobody is asked which one holds
+        box.set(ToolAccount, ToolAccount.id == account, state="degraded", code="rotation_no_tries")
+        assert "パスワードの変更が終わりませんでした" in desk.get("/hq/tools").text
+        seen = desk.get(f"/hq/vault/{account}").text
+        assert ('id="resolve"' in seen, 'id="decide"' in seen) == (True, False)
         desk.get(f"/hq/vault/{account}")
         assert desk.submit(action=f"/hq/vault/{account}/end").url.path == "/hq/apps/shifts/tool"
         assert desk.get(f"/hq/vault/{account}").status_code == 404

@@ -59,6 +59,7 @@ ADMIN = (
     "idp/domain/directory/people.py:add_region",
     "idp/domain/directory/people.py:add_store",
     "idp/domain/directory/people.py:clean_code",
+    "idp/domain/directory/people.py:clean_note",
     "templates/macros/audit.html",
     "templates/macros/tools.html",
     "idp/edges/saml/metadata.py:*",
@@ -90,14 +91,14 @@ NO_SENTENCE_FILES = {
     "idp/edges/web/styleguide.py",
     # answered in front of Flask, before a language is known: one page in both
     "idp/edges/crowd.py",
-    # they travel with an export and speak both languages by themselves
+    # they travel with an export or a mail and speak both languages by themselves
+    "idp/ledgers/audit/anchors.py",
     "idp/ledgers/audit/verify.py",
     "idp/lifecycle/revocation/labels.py",
 }
 NO_SENTENCE = {
     ("idp/cli/database.py", "プラットフォーム運用"),
     ("idp/cli/database.py", "管理者"),
-    ("idp/cli/staff.py", "フリガナ"),
     *(("idp/domain/authn/passwords.py", word) for word in SHOP_WORDS if JAPANESE.search(word)),
     ("idp/domain/directory/people.py", "ァ"),
     ("idp/domain/directory/people.py", "ヶ"),

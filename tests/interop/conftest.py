@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 
 from tests.conftest import REQUIRE_ALL
-from tests.interop import apache, openid_client
+from tests.interop import apache, npm, openid_client
 from tests.interop.installation import Installation
 
 
@@ -29,7 +29,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 @pytest.fixture(scope="package")
 def node() -> Iterator[openid_client.Node]:
     """npm's `openid-client`, installed from the lock file."""
-    if reason := openid_client.why_not():
+    if reason := npm.why_not():
         missing(reason)
     made = openid_client.Node()
     try:

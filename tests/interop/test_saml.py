@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.interop import openid_client
+from tests.interop import npm
 from tests.interop.conftest import missing
 from tests.interop.installation import Installation, Someone
 from tests.interop.processes import wait_for
@@ -66,7 +66,7 @@ def land(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -
         shibboleth.why_not(),
         simplesaml.why_not(),
         toolkits.python_why_not(),
-        openid_client.why_not(),
+        npm.why_not(),
     )
     for reason in reasons:
         if reason:

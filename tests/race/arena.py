@@ -140,7 +140,7 @@ class Arena:
         """Whether the gateway lets this cookie through: its live check."""
         with self.app.app_context(), reading() as session:
             values = {"digests": [ids.digest(cookie)], "now": clock.now()}
-            return bool(run(session, gateway_sessions.live_query(), values).all())
+            return bool(run(session, gateway_sessions.live_query(), values))
 
     # --- people ----------------------------------------------------------------------------------------------------
 

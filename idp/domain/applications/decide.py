@@ -171,7 +171,7 @@ def meets(grant: Grant, place: Place, account_id: uuid.UUID) -> bool:
 def load_facts(session: Session, account_id: uuid.UUID, application_id: uuid.UUID, *, now: datetime) -> Facts | None:
     """What `decide` needs for one application, in one statement; None when the account is unknown."""
     values = {"account_id": account_id, "application_id": application_id, "now": now}
-    return facts_of(run(session, _facts_of_one(), values).all(), [application_id]).get(application_id)
+    return facts_of(run(session, _facts_of_one(), values), [application_id]).get(application_id)
 
 
 def load_facts_of(
@@ -179,7 +179,7 @@ def load_facts_of(
 ) -> dict[uuid.UUID, Facts]:
     """The same for several applications, still in one statement; empty when the account is unknown."""
     values = {"account_id": account_id, "application_ids": list(application_ids), "now": now}
-    return facts_of(run(session, _facts_of_many(), values).all(), application_ids)
+    return facts_of(run(session, _facts_of_many(), values), application_ids)
 
 
 @prepared

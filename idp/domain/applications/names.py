@@ -38,7 +38,10 @@ def _name() -> Query:
 
 def known_name(session: Session, application_id: uuid.UUID, account_id: uuid.UUID, kind: str) -> str | None:
     """The name under which a service provider knows this account already."""
-    return run(session, _name(), {"application": application_id, "account": account_id, "kind": kind}).scalar()
+    name: str | None = run(
+        session, _name(), {"application": application_id, "account": account_id, "kind": kind}
+    ).scalar()
+    return name
 
 
 def keep_name(

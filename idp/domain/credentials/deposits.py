@@ -130,8 +130,9 @@ class _Reader:
         self._seen: set[tuple[object, ...]] = set()
 
     def heading(self, cells: Sequence[str]) -> list[str]:
-        """The columns by name; a field may be called by its name or by its label."""
-        by_label = {field.label: name for name, field in self._recipe.fields.items()}
+        """The columns by name; a field may be called by its name or by its label, in either language."""
+        fields = self._recipe.fields
+        by_label = {f.label.en: n for n, f in fields.items()} | {str(f.label): n for n, f in fields.items()}
         names = [by_label.get(cell.strip(), cell.strip()) for cell in cells]
         for position, name in enumerate(names, 1):
             if name not in TARGET and name not in self._recipe.fields:

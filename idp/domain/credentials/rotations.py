@@ -20,7 +20,8 @@ from connectors.engine.rotation import Effect, Event, State, Step, after, resume
 from idp.core import ids
 from idp.core.db import change, claim, insert_into, run
 from idp.core.errors import Conflict
-from idp.domain.credentials.models import CredentialField, CredentialVersion, Rotation, SealedCredential
+from idp.domain.credentials.models import CredentialVersion, Rotation, SealedCredential
+from idp.domain.credentials.rotated import was_sent
 from idp.domain.credentials.service import Fresh, add_version
 from idp.domain.tools.models import ToolAccount
 from idp.ledgers.audit.events import Tag
@@ -29,10 +30,10 @@ from idp.ledgers.audit.log import SYSTEM, Actor, record
 LEASE: Final = timedelta(seconds=20)
 #: after this a rotation in doubt asks for a person, and one that has not begun is not begun any more
 LIFE: Final = timedelta(hours=24)
-#: how long a discarded version stays sealed: a person may find that it was the right one after all
-KEEP_DISCARDED: Final = timedelta(days=30)
 #: waits before another look at a tool that did not answer
 LATER: Final = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5), timedelta(minutes=30))
+#: where a password was sent and the answer was lost: the next one may be the last allowed, and is not for the same bad minute
+AFTER_A_TRY: Final = timedelta(minutes=2)
 #: something was submitted, and which password holds is not proven yet
 IN_DOUBT: Final = tuple(s.value for s in (State.SUBMITTING, State.VERIFYING, State.UNCERTAIN, State.OLD_LEFT))
 TRIGGERS: Final = ("import", "leaver", "leak", "schedule", "owner")
@@ -97,32 +98,6 @@ def open_of(session: Session, tool_account_id: uuid.UUID) -> Rotation | None:
         .join(SealedCredential, SealedCredential.id == Rotation.credential_id)
         .where(SealedCredential.tool_account_id == tool_account_id, Rotation.ended_at.is_(None))
     )
-
-
-def newest_since(session: Session, tool_account_id: uuid.UUID, *, since: datetime) -> Rotation | None:
-    """The newest rotation of an account that began at or after an instant, ended or not.
-
-    Its beginning is when NEW was sealed: whoever left before that can know neither NEW nor its making.
-    """
-    rows = session.scalars(
-        select(Rotation)
-        .join(SealedCredential, SealedCredential.id == Rotation.credential_id)
-        .where(
-            SealedCredential.tool_account_id == tool_account_id, or_(Rotation.ended_at.is_(None), Rotation.ended_at >= since)
-        )
-        .order_by(Rotation.created_at.desc(), Rotation.id.desc())
-    ).all()  # fmt: skip
-    return next((row for row in rows if (began_at(row) or row.created_at) >= since or _not_begun(row)), None)
-
-
-def began_at(row: Rotation) -> datetime | None:
-    """When its first NEW was sealed; None before that."""
-    first = next((entry for entry in row.evidence if entry.get("event") == Event.SEALED.value), None)
-    return datetime.fromisoformat(first["at"]) if first else None
-
-
-def _not_begun(row: Rotation) -> bool:
-    return row.ended_at is None and began_at(row) is None
 
 
 # --- leases --------------------------------------------------------------------------------------------------------
@@ -207,7 +182,7 @@ def step(session: Session, held: Held, event: Event, *, now: datetime, code: str
     _apply(session, held, there, event, now=now)
     _log(
         session, Tag.ROTATION_MOVED, held.credential_id, actor=SYSTEM, now=now, rotation_id=held.id, event_name=event.value,
-        state=there.state.value, code=code, result="refused" if there.state is State.NEEDS_HUMAN else "ok",
+        state=there.state.value, code=code, result="refused" if there.state is State.NEEDS_HUMAN or event is Event.GAVE_UP else "ok",
     )  # fmt: skip
     return _held(session, held.id)
 
@@ -230,17 +205,16 @@ def sealed(session: Session, held: Held, fresh: Fresh, *, now: datetime) -> Held
     return _held(session, held.id)
 
 
-def note(session: Session, held: Held, *, now: datetime, **seen: Any) -> Held:
-    """Add what a probe saw to the evidence, without a step."""
-    entry = {"at": now.isoformat(), **seen}
-    if not _go(session, held, {"evidence": [*held.evidence, entry]}, now=now):
-        raise Lost(f"rotation {held.id}")
-    return _held(session, held.id)
-
-
 def needs_human(session: Session, held: Held, code: str, *, now: datetime) -> Held:
-    """A machine cannot go on from here, and says why; both versions stay openable."""
-    event = Event.OLD_REFUSED if held.state in {State.PENDING, State.OLD_LEFT} else Event.NO_TRIES
+    """A machine cannot go on from here, and says why; both versions stay openable.
+
+    Which password holds is asked only where it may be NEW: what was never sent to the tool's form is discarded, and OLD stays.
+    """
+    event = Event.NO_TRIES
+    if code == "refused" and held.state in {State.PENDING, State.OLD_LEFT}:
+        event = Event.OLD_REFUSED
+    elif held.state is State.PENDING and not was_sent(held.evidence):
+        event = Event.GAVE_UP
     if held.state is State.PLANNED:  # nothing was sealed: the person who puts it right starts a new one
         if not _go(
             session,
@@ -317,28 +291,6 @@ def decide(session: Session, rotation_id: uuid.UUID, *, holds: str, actor: Actor
     _log(
         session, Tag.ROTATION_MOVED, credential_id, actor=actor, now=now, rotation_id=rotation_id, state="abandoned", code=f"person_says_{holds}"
     )  # fmt: skip
-
-
-def shred_discarded(session: Session, *, now: datetime) -> int:
-    """Discarded versions older than 30 days: their wrap and their fields go, so nothing opens them. Returns how many."""
-    old = (
-        select(CredentialVersion.id, CredentialVersion.credential_id, CredentialVersion.version)
-        .where(CredentialVersion.state == "discarded", CredentialVersion.created_at < now - KEEP_DISCARDED)
-        .limit(100)
-    )
-    rows = session.execute(old).all()
-    for row in rows:
-        change(
-            session,
-            update(CredentialVersion).where(CredentialVersion.id == row.id).values(state="shredded", wrapped_dek=b""),
-        )
-        change(
-            session,
-            update(CredentialField)
-            .where(CredentialField.credential_id == row.credential_id, CredentialField.version == row.version)
-            .values(sealed=b""),
-        )
-    return len(rows)
 
 
 def _go(session: Session, held: Held, values: dict[str, Any], *, now: datetime) -> bool:

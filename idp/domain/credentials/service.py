@@ -17,12 +17,13 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from connectors.recipes.model import Recipe
+from connectors.recipes.model import Label, Recipe
 from idp.core import ids
 from idp.core.db import add_all, change, claim, reading
 from idp.core.errors import Conflict, Invalid, NotFound
 from idp.domain.credentials.contexts import context_of
 from idp.domain.credentials.models import CredentialField, CredentialVersion, Rotation, SealedCredential
+from idp.domain.directory.people import clean_note
 from idp.domain.tools.models import ToolAccount
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
@@ -85,7 +86,7 @@ def check_fields(recipe: Recipe, account: ToolAccount, given: Mapping[str, str])
     return CheckedFields({**found, **{n: Secret(v) for n, v in account.host_fields.items()}}, tuple(folded))
 
 
-def _why_not(name: str, label: str, text: str) -> Invalid | None:
+def _why_not(name: str, label: Label, text: str) -> Invalid | None:
     said = {"field": label}
     if not text:
         return Invalid("「%(field)s」を入れてください。", field=name, values=said)
@@ -244,7 +245,9 @@ def lock(session: Session, credential_id: uuid.UUID, reason: str, *, actor: Acto
 
 
 def unlock(session: Session, credential_id: uuid.UUID, *, note: str, actor: Actor, now: datetime) -> bool:
-    """A person decided: the bytes were put right (a restored backup). Typing the password anew ends a lock as well."""
+    """A person decided: the bytes were put right (a restored backup). Typing the password anew ends a lock as well. Raises
+    Invalid."""
+    note = clean_note(note, "note")
     went = bool(
         change(
             session,
@@ -254,9 +257,7 @@ def unlock(session: Session, credential_id: uuid.UUID, *, note: str, actor: Acto
         )
     )
     if went:
-        _record_lock(
-            session, Tag.CREDENTIAL_UNLOCKED, credential_id, actor=actor, now=now, personal={"note": note[:500]}
-        )
+        _record_lock(session, Tag.CREDENTIAL_UNLOCKED, credential_id, actor=actor, now=now, personal={"note": note})
     return went
 
 

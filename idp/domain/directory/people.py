@@ -42,6 +42,17 @@ def clean_name(text: str, field: str) -> str:
     return name
 
 
+def clean_note(text: str, field: str) -> str:
+    """What somebody writes as a reason, over several lines if they like: trimmed, composed, at most 2,000 characters, without
+    other control or direction characters. Raises Invalid."""
+    note = unicodedata.normalize("NFC", text).replace("\r\n", "\n").strip()
+    if not note or len(note) > 2000:
+        raise Invalid("1文字から2000文字までで入れてください。", field=field)
+    if CONTROL.search(note.replace("\n", "")):
+        raise Invalid("見えない文字が入っています。入れ直してください。", field=field)
+    return note
+
+
 def clean_code(text: str, field: str) -> str:
     """A company, region or store code: half-width capitals, digits, - and _. Full-width input is folded. Raises Invalid."""
     code = unicodedata.normalize("NFKC", text).strip().upper()

@@ -250,7 +250,7 @@ def live_grant(session: Session, family_id: str, kid: str, *, now: datetime) -> 
         wanted = uuid.UUID(family_id)
     except ValueError:
         return None
-    rows = run(session, _live_grant(), {"family_id": wanted, "kid": kid, "now": now}).all()
+    rows = run(session, _live_grant(), {"family_id": wanted, "kid": kid, "now": now})
     if not rows:
         return None
     application = application_facts(rows[0])

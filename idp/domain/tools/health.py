@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from idp.core.db import change
 from idp.core.errors import Conflict, Invalid
 from idp.domain.applications.models import Application
-from idp.domain.directory.people import clean_name
+from idp.domain.directory.people import clean_note
 from idp.domain.tools.models import Certification, Tool, ToolAccount
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import Actor, record
@@ -28,7 +28,7 @@ def degrade(session: Session, tool_account_id: uuid.UUID, code: str, *, actor: A
 
 def resolve(session: Session, tool_account_id: uuid.UUID, *, note: str, actor: Actor, now: datetime) -> None:
     """A person looked, and it may be used again: the tries start anew. Raises Invalid without a note, Conflict when it is well."""
-    personal = {"note": clean_name(note, "note")}
+    personal = {"note": clean_note(note, "note")}
     wanted = {"state": "active", "code": None, "tries": 0, "tries_since": None, "blocked_until": None}
     if not _turn(
         session, tool_account_id, ("degraded",), wanted, Tag.TOOL_RESOLVED, actor=actor, now=now, personal=personal
@@ -102,5 +102,5 @@ def attest_terms(session: Session, application_id: uuid.UUID, *, note: str, acto
     company_id = session.scalar(select(Application.company_id).where(Application.id == application_id))
     record(
         session, Tag.TERMS_ATTESTED, actor=actor, now=now, company_id=company_id, application_id=application_id, recipe_id=tool.recipe_id,
-        personal={"note": clean_name(note, "note")},
+        personal={"note": clean_note(note, "note")},
     )  # fmt: skip

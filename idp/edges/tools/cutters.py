@@ -16,7 +16,7 @@ from connectors.engine.rotation import State
 from idp.core.db import reading, transaction
 from idp.core.errors import Conflict
 from idp.core.settings import Settings
-from idp.domain.credentials import rotations
+from idp.domain.credentials import rotated, rotations
 from idp.domain.credentials.models import Rotation
 from idp.domain.credentials.standing import standing
 from idp.domain.gateway.models import LoginJob, ToolSession
@@ -28,6 +28,9 @@ from idp.lifecycle.revocation.cutter import CutOrder, Outcome
 SOON: Final = timedelta(seconds=2)
 #: our own login is logged out within a minute, or never: its job is over then
 LATE: Final = timedelta(minutes=3)
+#: how many forms a tool may lose until a person is asked, and how long after one the next is sent
+LOST_FORMS: Final = 3
+AFTER_A_LOST_FORM: Final = timedelta(minutes=5)
 #: a rotation that a person ended by saying which password holds
 DECIDED: Final = frozenset({"typed_by_person", "person_says_old", "person_says_new"})
 
@@ -74,8 +77,9 @@ class ToolPasswordCutter:
         """One look; the first one plans the rotation."""
         account_id, since = uuid.UUID(order.target), order.t0 or order.now
         with reading() as session:
-            row = rotations.newest_since(session, account_id, since=since)
+            row = rotated.newest_since(session, account_id, since=since)
             open_now = rotations.open_of(session, account_id)
+            lost = rotated.forms_lost(session, account_id, since=since)
         if row is None and open_now is None:
             return self._plan(account_id, order)
         if row is None and open_now is not None:
@@ -89,6 +93,9 @@ class ToolPasswordCutter:
         facts = {"rotation": str(row.id), "code": row.code}
         if row.code in DECIDED:
             return self._plan(account_id, order)  # a person put it right, and what they said is proven now
+        if rotated.form_was_lost(row) and lost < LOST_FORMS:
+            again = row.ended_at + AFTER_A_LOST_FORM
+            return self._plan(account_id, order) if order.now >= again else Outcome("retry", "form_lost", again_at=again, evidence=facts)  # fmt: skip
         return Outcome("refused", f"not_changed_{row.code or row.state}"[:60], evidence=facts)
 
     def _plan(self, account_id: uuid.UUID, order: CutOrder) -> Outcome:
@@ -117,15 +124,13 @@ class ToolPasswordCutter:
 
 def judge(row: Rotation) -> Outcome:
     """What a finished rotation proves. Pure."""
-    seen = {name: _word(row, name) for name in ("new_password", "old_password", "old_session")}
+    seen = {
+        name: rotated.word_of(row.evidence, name) or "not_probed"
+        for name in ("new_password", "old_password", "old_session")
+    }
     facts = {"rotation": str(row.id), **seen}
     if seen["old_password"] == "works":
         return Outcome("refused", "old_password_works", evidence=facts)
     if seen == {"new_password": "works", "old_password": "refused", "old_session": "refused"}:
         return Outcome("verified", evidence=facts)
     return Outcome("acknowledged", evidence=facts)
-
-
-def _word(row: Rotation, name: str) -> str:
-    found = next((entry[name] for entry in reversed(row.evidence) if name in entry), "not_probed")
-    return str(found)

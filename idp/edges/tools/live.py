@@ -17,7 +17,7 @@ class Live:
 
     def __init__(self, threads: Threads) -> None:
         self._checkers = Checkers()
-        self._query = Straight(threads.reading, gateway_sessions.live_query(), many="digests")
+        self._query = Straight(threads.reading, gateway_sessions.live_query(), many="digests", others=("now",))
 
     async def alive(self, cookie_digests: Sequence[bytes]) -> Mapping[bytes, GatewayView]:
         """See `connectors.ports.Live`."""

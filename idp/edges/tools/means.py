@@ -90,7 +90,7 @@ class Means:
         """A fresh `http` driver: one empty jar, one job."""
         return HttpDriver(
             self.client, recipe, values, now=seconds, new_secret=ids.new_secret, loopback=self.loopback, before_submit=before_submit,
-            device=device,
+            device=device, sleep=self.sleep,
         )  # fmt: skip
 
     def driver(

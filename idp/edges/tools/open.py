@@ -7,7 +7,7 @@ before the claim decides nothing (RE-20); no secret is opened and nobody is call
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -45,10 +45,12 @@ KEY = "sekisho-ticket-key"
 
 @dataclass(frozen=True)
 class Refused:
-    """Nobody may enter now. code: of vault-and-gateway.md §14, or a reason of `decide`; not_found: it is as if it did not exist."""
+    """Nobody may enter now. code: of vault-and-gateway.md §14, or a reason of `decide`; not_found: it is as if it did not exist;
+    name: of the tool, for everybody else."""
 
     code: str
     not_found: bool = False
+    name: str = ""
 
 
 def key() -> bytes:
@@ -195,7 +197,7 @@ def _refused(session: Session, row: _Row, refusal: Refused, *, now: datetime) ->
         session, Tag.TOOL_REFUSED, actor=browser.actor(row.login.account_id), now=now, result="refused",
         company_id=row.login.company_id, subject_id=row.login.account_id, application_id=row.row.application_id, reason=refusal.code,
     )  # fmt: skip
-    return refusal
+    return replace(refusal, name=row.row.application_name)
 
 
 # --- tx2: the admission --------------------------------------------------------------------------------------------

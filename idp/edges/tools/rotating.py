@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import string
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
-from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
@@ -19,7 +16,7 @@ from connectors.cookies import Jar
 from connectors.engine.failures import Failed
 from connectors.engine.rotation import MIN_TRIES_TO_START, TERMINAL, Event, State, may_start
 from connectors.ports import Revealable
-from connectors.recipes.password_rules import Rules
+from connectors.recipes.password_rules import Rules, stricter
 from idp.core import clock, ids
 from idp.core.db import retrying
 from idp.domain.credentials import rotations, service
@@ -37,7 +34,6 @@ from vault import Secret
 
 log = logging.getLogger(__name__)
 
-_PLAIN: Final = frozenset(string.ascii_letters + string.digits)
 Values = Mapping[str, Revealable]
 
 
@@ -97,7 +93,7 @@ class RotationRun:
             self._old_jar = await self._log_in(old)
         except Failed as failed:
             if failed.code == "tool_away":
-                await self._later(Event.UNCLEAR, failed.code)
+                await self._later(failed)
             else:
                 await self._human(failed.code)
             return
@@ -115,7 +111,7 @@ class RotationRun:
             if self._held.state is State.SUBMITTING:
                 await self._step(Event.UNCLEAR, code=failed.code)  # never submitted again (C5)
             elif failed.code == "tool_away":
-                await self._later(Event.UNCLEAR, failed.code)
+                await self._later(failed)
             else:
                 await self._human(failed.code)
             return
@@ -134,10 +130,11 @@ class RotationRun:
                 await self._step(Event.NEW_REFUSED)
             elif failed.code != "tool_away":
                 await self._human(failed.code)
-            elif self._held.state is State.VERIFYING:
+            elif self._held.state is State.VERIFYING and not failed.submitted:
+                # no try was used: once more at once, while the old session is at hand
                 await self._step(Event.UNCLEAR, code=failed.code)
             else:
-                await self._later(Event.UNCLEAR, failed.code)
+                await self._later(failed)
             return
 
         def promote(session: Session) -> Held:
@@ -155,7 +152,7 @@ class RotationRun:
             self._old_jar = await self._log_in(await self._open(self._held.old_version))
         except Failed as failed:
             if failed.code == "tool_away":
-                await self._later(Event.UNCLEAR, failed.code)
+                await self._later(failed)
             else:
                 await self._human(failed.code)
             return
@@ -284,16 +281,22 @@ class RotationRun:
             lambda session: rotations.step(session, held, event, now=clock.now(), code=code)
         )
 
-    async def _later(self, event: Event, code: str) -> None:
-        """Nothing is in doubt that was not before: again in a while, until the deadline."""
-        held, now = self._held, clock.now()
+    async def _later(self, failed: Failed) -> None:
+        """The tool did not answer: again in a while, until the deadline or the last try."""
+        if failed.submitted and not await self._left():
+            await self._step(Event.UNCLEAR, code=failed.code)
+            await self._without_tries()
+            return
+        held, now, code = self._held, clock.now(), failed.code
         wait = rotations.LATER[min(self._unclear_so_far(), len(rotations.LATER) - 1)]
+        if failed.submitted:
+            wait = max(wait, rotations.AFTER_A_TRY)
         if now + wait > held.deadline_at:
             await self._human(code)
             return
 
         def store(session: Session) -> Held:
-            stepped = rotations.step(session, held, event, now=clock.now(), code=code)
+            stepped = rotations.step(session, held, Event.UNCLEAR, now=clock.now(), code=code)
             rotations.wait(session, stepped, until=now + wait, code=code, now=clock.now())
             return stepped
 
@@ -369,15 +372,3 @@ class RotationRun:
 async def _never() -> None:
     """A probe and a logout send no secret."""
     raise AssertionError("a secret would have been sent")
-
-
-def stricter(rules: Rules) -> Rules:
-    """The same rules with letters and digits alone, where they can still be met: what tools object to are mostly symbols."""
-    narrow = replace(rules, allowed=rules.allowed & _PLAIN)
-    meets = all(wanted & narrow.allowed for wanted in rules.required) and len(narrow.allowed) >= 10
-    return narrow if meets else rules
-
-
-def word_of(evidence: tuple[dict[str, Any], ...] | list[dict[str, Any]], name: str) -> str | None:
-    """What the last entry that speaks of it says: `old_session`, `old_password`, `new_password`."""
-    return next((entry[name] for entry in reversed(evidence) if name in entry), None)

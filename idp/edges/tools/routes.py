@@ -119,5 +119,5 @@ def _say_no(refusal: way.Refused, what: str) -> Answer:
     if refusal.not_found:
         raise NotFound(MISSING, f"tool {what[:80]}: {refusal.code}")
     if refusal.code in {"no_assignment", "assurance"}:
-        return render_template("oidc/blocked.html", application=what, reason=refusal.code, back="/"), 403
-    return render_template("web/tool_refused.html", code=refusal.code, name=None), 409
+        return render_template("oidc/blocked.html", application=refusal.name, reason=refusal.code, back="/"), 403
+    return render_template("web/tool_refused.html", code=refusal.code, name=refusal.name), 409

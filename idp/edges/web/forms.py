@@ -261,7 +261,7 @@ def deposit_form(recipe: Recipe, names: Iterable[str]) -> Any:
         field = recipe.fields[name]
         kind = PasswordField if field.secret else StringField
         # what is missing is said by the domain, with the field's own name: the summary above lists several
-        setattr(DepositForm, f"field_{name}", kind(field.label))
+        setattr(DepositForm, f"field_{name}", kind(language.word(field.label)))
     if recipe.password is not None and recipe.password.change is not None:
         DepositForm.rotate = BooleanField(lazy("預けたら、すぐ新しいパスワードに変える"), default=True)
     else:

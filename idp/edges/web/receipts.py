@@ -12,6 +12,7 @@ from idp.domain.directory.roles import Power
 from idp.edges import browser
 from idp.edges.browser import Answer, Looking, require
 from idp.edges.web.forms import CloseLineForm
+from idp.edges.web.proving import afresh
 from idp.ledgers.audit.events import Tag
 from idp.ledgers.audit.log import record
 from idp.lifecycle.revocation import evidence, pack, receipt
@@ -92,8 +93,10 @@ def line(looking: Looking, number: str, position: int) -> Answer:
         found = receipt.load(session, number, looking.viewer)
         cut = receipt.cut_of(session, found, position)
         proofs = receipt.evidence_of(session, found.revocation.id).get(cut.id, [])
-    if cut.state == CutState.NEEDS_PERSON.value and not browser.fresh(looking):
-        return redirect(f"/login/step-up?next=/receipts/{number}/lines/{position}", 303)
+    if cut.state == CutState.NEEDS_PERSON.value:
+        asked = afresh(looking, "outcome", "note", back=f"/receipts/{number}")
+        if asked is not None:
+            return asked
     if form.validate_on_submit():
         try:
             with transaction() as session:

@@ -27,6 +27,7 @@ from idp.edges.browser import Answer, Looking, require
 from idp.edges.web.apps import owner_of
 from idp.edges.web.fields import choices
 from idp.edges.web.forms import EmptyForm, RecipeForm, TermsForm, ToolAccountForm, ToolForm, lines
+from idp.edges.web.proving import afresh
 from idp.edges.web.store import role_names
 
 bp = Blueprint("tools_hq", __name__)
@@ -263,8 +264,8 @@ def company_of(session: Session, looking: Looking, code: str | None) -> Company:
 @require(Power.MANAGE_APPLICATIONS)
 def attest(looking: Looking, slug: str) -> Answer:
     """Register a written permission for a tool whose terms forbid this (VA-48); after step-up, with one's name."""
-    if not browser.fresh(looking):
-        return redirect(f"/login/step-up?next=/hq/apps/{slug}/tool", 303)
+    if (asked := afresh(looking, "note", back=f"/hq/apps/{slug}/tool")) is not None:
+        return asked
     form = TermsForm()
     if form.validate_on_submit():
         with transaction() as session:

@@ -28,6 +28,7 @@ from idp.edges import browser
 from idp.edges.browser import Answer, Looking, require
 from idp.edges.web import audit_words
 from idp.edges.web.forms import EmptyForm, ReasonForm, SheetForm, deposit_form
+from idp.edges.web.proving import afresh
 from idp.edges.web.store import role_names
 from idp.edges.web.tools import company_of, ground, mine
 from idp.ledgers.audit.events import Tag
@@ -187,8 +188,8 @@ def rotate(looking: Looking, tool_account_id: uuid.UUID) -> Answer:
 @require(Power.MANAGE_APPLICATIONS)
 def resolve(looking: Looking, tool_account_id: uuid.UUID) -> Answer:
     """A person looked at what a machine could not go on with; after step-up, with a reason."""
-    if not browser.fresh(looking):
-        return redirect(f"/login/step-up?next=/hq/vault/{tool_account_id}", 303)
+    if (asked := afresh(looking, "note", back=f"/hq/vault/{tool_account_id}")) is not None:
+        return asked
     form, now, actor = ReasonForm(), browser.now(), looking.viewer.actor
     if form.validate_on_submit():
         try:

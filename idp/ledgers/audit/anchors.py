@@ -30,6 +30,17 @@ from idp.ledgers.outbox.queue import Order
 TOPIC = "anchor"
 #: no place may be silent for longer while the log grows: health page and `doctor` say so from then on
 LATE = timedelta(minutes=5)
+#: it reaches a mailbox of people, who must know what it is for years later
+LETTER = """\
+{host} の監査ログのチェックポイントです。このメールを消さずに保管してください。あとでログが切りつめられても、これで見つかります。
+確かめるには、添付の {name} を保存して: python3 verify.py --key 検証キー --anchor {name}
+
+This is a checkpoint of the audit log of {host}. Keep this mail: should the log be cut short later, it shows.
+To check, save the attached {name} and run: python3 verify.py --key KEY --anchor {name}
+
+{note}
+{vkey}
+"""
 
 
 class NotTaken(Exception):
@@ -110,7 +121,10 @@ def _hand_over(place: str, newest: AuditCheckpoint, vkey: str, *, settings: Sett
     if place.startswith("mailto:"):
         subject = f"Sekisho checkpoint {newest.size} ({settings.issuer_host})"
         try:
-            mail.send(settings, to=place.removeprefix("mailto:"), subject=subject, text=f"{newest.note}\n{vkey}\n")
+            mail.send(
+                settings, to=place.removeprefix("mailto:"), subject=subject, files=_files(newest, vkey),
+                text=LETTER.format(host=settings.issuer_host, name=_name(newest), note=newest.note, vkey=vkey),
+            )  # fmt: skip
         except mail.NotSent as error:
             raise NotTaken(str(error)) from error
     elif place.startswith("https:"):
@@ -131,10 +145,19 @@ def _hand_over(place: str, newest: AuditCheckpoint, vkey: str, *, settings: Sett
 def _write(folder: Path, newest: AuditCheckpoint, vkey: str) -> None:
     """`checkpoint-<size>.txt`, whole and on the disk, and the key beside it. The folder must exist: a mount that is away must
     not be replaced by an empty folder of the same name."""
-    for name, text in ((f"checkpoint-{newest.size:012}.txt", newest.note), ("log.vkey", vkey + "\n")):
+    for name, text in _files(newest, vkey).items():
         fresh = folder / f".{name}.new"
         with fresh.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(folder / name)
+
+
+def _name(newest: AuditCheckpoint) -> str:
+    return f"checkpoint-{newest.size:012}.txt"
+
+
+def _files(newest: AuditCheckpoint, vkey: str) -> dict[str, str]:
+    """What a second place keeps: the checkpoint, and the key that it is checked with."""
+    return {_name(newest): newest.note, "log.vkey": f"{vkey}\n"}

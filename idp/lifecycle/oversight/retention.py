@@ -19,6 +19,7 @@ from idp.core import ids
 from idp.core.db import change, reading, transaction
 from idp.core.errors import Conflict
 from idp.core.settings import Settings
+from idp.domain.credentials import rotated
 from idp.domain.directory.models import Account
 from idp.domain.sessions.models import LoginSession
 from idp.ledgers.audit import empty, leaf
@@ -41,7 +42,7 @@ EVIDENCE = frozenset(tag.value for tag in Tag) - LOGIN
 
 
 def step(settings: Settings, *, now: datetime) -> bool:
-    """One window of each class and a few people. True while there is more to do. A row that is not what was sealed stops its
+    """One window of each class, of passwords that were discarded, and a few people. True while there is more to do. A row that is not what was sealed stops its
     class with an error in the log: emptying it would hide that."""
     more = False
     for name, tags, days in (
@@ -54,6 +55,8 @@ def step(settings: Settings, *, now: datetime) -> bool:
                 more |= _window(session, name, tags, before, now=now)
         except Conflict as error:
             log.error("retention stopped", extra={"class": name, "why": error.private})  # noqa: TRY400 - an alarm, not a fault of ours
+    with transaction() as session:
+        more |= rotated.shred_discarded(session, now=now) == rotated.WINDOW
     with transaction() as session:
         more |= _devices(session, _floor(now - timedelta(days=settings.keep_login_days)), now=now)
     return _people(_floor(now - timedelta(days=settings.keep_evidence_days)), now=now) or more

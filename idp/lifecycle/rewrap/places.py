@@ -122,7 +122,7 @@ def _credentials(session: Session, where: ColumnElement[bool], limit: int) -> li
         .where(where)
         .order_by(CredentialVersion.id)
         .limit(limit),
-    ).all()  # fmt: skip
+    )  # fmt: skip
     fields: dict[tuple[uuid.UUID, int], dict[str, bytes]] = {}
     for found in run(
         session,
@@ -149,7 +149,7 @@ def _of_session(part: JarPart, column: InstrumentedAttribute[Any], version: Inst
             .where(where, column.is_not(None))
             .order_by(ToolSession.id)
             .limit(limit),
-        ).all()
+        )
         return [
             Lying(row.id, row.sealed, _whole(row.sealed), jar_context(_owner(row), row.id, part, max(row.version, 1)))
             for row in rows
@@ -181,7 +181,7 @@ def _own_keys(purposes: Iterable[str]) -> Read:
             .where(where, SigningKey.purpose.in_(mine))
             .order_by(SigningKey.id)
             .limit(limit)
-        ).all()
+        )
         return [Lying(row.id, row.sealed, _whole(row.sealed), key_context(row.id, row.purpose)) for row in rows]
 
     return read

@@ -61,8 +61,11 @@ class Site:
     change_ends_sessions: bool = False
     accepts_any_known: bool = False  # every password that it ever had still logs in
     deaf: bool = False  # its logout does nothing
+    early_session: bool = False  # the session of its login page becomes the login
+    lost: list[str] = field(default_factory=list)  # "POST /login": it is done, and its answer is lost, once for each
 
     sessions: dict[str, str] = field(default_factory=dict)
+    unheard: list[str] = field(default_factory=list)  # as `lost`, and it was not done
     hits: list[Hit] = field(default_factory=list)
     failures: int = 0
     locked: bool = False
@@ -111,6 +114,17 @@ class Site:
         self.reached.set()
         if self.down:
             return web.Response(status=500, text="down")
+        here = f"{request.method} {path}"
+        if here in self.unheard:
+            self.unheard.remove(here)
+            return web.Response(status=503, text="not now")
+        if here in self.lost:
+            self.lost.remove(here)
+            await self._answer(request, path, body)  # what it did is done
+            return web.Response(status=502, text="the answer was lost")
+        return await self._answer(request, path, body)
+
+    async def _answer(self, request: web.Request, path: str, body: bytes) -> web.StreamResponse:
         if path.startswith("/login"):
             return await self._login(request, body)
         if not self.known(request):
@@ -145,7 +159,8 @@ class Site:
         if self.login_delay:
             await asyncio.sleep(self.login_delay)
         if request.method == "GET":
-            return self.page(self._scripted() if self.scripted else self._form(second=False))
+            guest = f"{SESSION}={secrets.token_hex(16)}; Path=/; HttpOnly" if self.early_session else None
+            return self.page(self._scripted() if self.scripted else self._form(second=False), cookie=guest)
         form = {
             k: v[0] for k, v in parse_qs(body.decode("ascii"), encoding=self.charset, keep_blank_values=True).items()
         }
@@ -167,6 +182,8 @@ class Site:
                 '<form action="/login" method="post"><label>確認コード<input name=code autocomplete="one-time-code"></label></form>'
             )
         session, token = self.open_session()
+        if self.early_session and (guest := request.cookies.get(SESSION)):
+            self.sessions[guest], session = self.sessions.pop(session), guest
         answer = web.Response(status=302, headers={"Location": "/home"})
         answer.headers.add("Set-Cookie", f"{SESSION}={session}; Path=/; HttpOnly")
         answer.headers.add("Set-Cookie", f"{CSRF}={token}; Path=/")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from tests.interop import openid_client
+from tests.interop import npm
 from tests.interop.processes import Server
 from tests.interop.saml.documented import fitted
 from tests.interop.saml.places import Place, write_keys
@@ -78,7 +78,7 @@ class NodeSaml(Toolkit):
         return fitted(self.file, instead)
 
     def command(self) -> Sequence[str]:
-        (self.folder / "node_modules").symlink_to(openid_client.FOLDER / "node_modules")
+        (self.folder / "node_modules").symlink_to(npm.FOLDER / "node_modules")
         return ["node", self.file]
 
 

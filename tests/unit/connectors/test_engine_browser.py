@@ -45,6 +45,9 @@ async def driver(
         async def before_submit() -> None:
             tool.hits.append(tool.hits[-1])
 
+        async def at_once(seconds: float) -> None:
+            assert seconds > 0
+
         http = HttpDriver(
             client,
             recipe,
@@ -53,6 +56,7 @@ async def driver(
             new_secret=lambda: secrets.token_urlsafe(32),
             loopback=True,
             before_submit=before_submit,
+            sleep=at_once,
         )
         yield BrowserDriver(
             browser,
@@ -100,6 +104,15 @@ async def test_VA_44_VA_56_forms_that_scripts_make() -> None:
             failed = await failing(tool, browser)
             assert (failed.code, failed.submitted) == (code, False)
             assert not [hit for hit in tool.hits if hit.method == "POST"], "nothing was typed into a form that left"
+
+        # answers that are lost after the password was sent: looked for again, and never a reason to send it again
+        shaky = site(lost=["GET /home"] * 7)
+        async with driver(shaky, browser) as engine:
+            await engine.login()
+        assert (shaky.lost, shaky.paths().count("POST /login")) == ([], 1)
+        away = site(lost=["GET /home"] * 1000)
+        failed = await failing(away, browser)
+        assert (failed.code, failed.submitted, away.paths().count("POST /login")) == ("tool_away", True, 1)
 
         drifted = await failing(site(renamed=True), browser, timeout_s=1)
         assert (drifted.code, drifted.submitted) == ("tool_away", False)

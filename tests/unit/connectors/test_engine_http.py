@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,13 @@ from vault.secret import Secret
 THREE = {"corp_cd": "T-100", "login_id": "渋谷7", "password": PASSWORD}
 
 
+class Waits(list[float]):
+    """How long the driver would have waited."""
+
+    async def append_later(self, seconds: float) -> None:
+        self.append(seconds)
+
+
 @dataclass
 class Bench:
     """A driver with everything around it. submits: how often `submitted_at` was committed."""
@@ -31,6 +39,7 @@ class Bench:
     site: Site
     driver: HttpDriver
     submits: list[int] = field(default_factory=list)
+    waits: Waits = field(default_factory=Waits)
 
 
 @asynccontextmanager
@@ -39,7 +48,7 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     async with running(site, name=name), open_client(loopback=True, total_s=None) as client:
         recipe = load(recipe_text(site, replace=replace or {}), GROUND).recipe
-        submits: list[int] = []
+        submits, waits = list[int](), Waits()
 
         async def before_submit() -> None:
             submits.append(len(site.hits))
@@ -53,8 +62,9 @@ async def bench(
             new_secret=lambda: secrets.token_urlsafe(32),
             loopback=True,
             before_submit=before_submit,
+            sleep=waits.append_later,
         )
-        yield Bench(site, driver, submits)
+        yield Bench(site, driver, submits, waits)
 
 
 SITES = {
@@ -173,6 +183,63 @@ async def test_VA_44_redirects_away_are_not_followed() -> None:
             await on.driver.login()
         assert failed.value.code == "origin_mismatch"
         assert on.submits == []
+
+
+LOST = [
+    # which answers are lost, the tool's habits, the password, how it ends, how often the probe page was asked for, waits
+    # the first of them is where a login that worked leads, the last one is without any cookie
+    ("probe", ["GET /home"] * 4, {}, PASSWORD, None, 6, [0.5, 1.0, 2.0]),
+    ("probe until the end", ["GET /home"] * 5, {}, PASSWORD, "tool_away", 5, [0.5, 1.0, 2.0]),
+    ("probe without login", ["GET /home"], {}, "wrong-password", "refused", 2, [0.5]),
+    ("login", ["POST /login"], {}, PASSWORD, "tool_away", 1, []),
+    ("login in an early session", ["POST /login"], {"early_session": True}, PASSWORD, None, 2, []),
+    ("wrong login in an early session", ["POST /login"], {"early_session": True}, "wrong-password", "tool_away", 1, []),
+    ("login and probe", ["POST /login", "GET /home"], {"early_session": True}, PASSWORD, None, 3, [0.5]),
+    ("login where everybody is let in", ["POST /login"], {"lets_everybody_in": True}, PASSWORD, "check_unproven", 2, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lost", "habits", "password", "code", "looks", "waits"), [row[1:] for row in LOST], ids=[row[0] for row in LOST]
+)
+def test_VA_43_a_lost_answer_costs_a_look_and_not_a_try(
+    lost: list[str], habits: dict[str, Any], password: str, code: str | None, looks: int, waits: list[float]
+) -> None:
+    """The probe is asked for again, also after an answer to the login itself that never came; the password leaves once, and
+    what nobody answered is never read as a refusal."""
+
+    @in_loop
+    async def run() -> None:
+        site = Site({"login_id": "store-7", "password": PASSWORD}, lost=list(lost), **habits)
+        async with bench(site, values={"login_id": "store-7", "password": password}) as on:
+            if code is None:
+                result = await on.driver.login()
+                assert dict(result.jar.values())[SESSION] in site.sessions
+            else:
+                with pytest.raises(Failed) as failed:
+                    await on.driver.login()
+                assert (failed.value.code, failed.value.submitted) == (code, True)
+            assert (site.paths().count("GET /home"), on.waits) == (looks, waits)
+            assert (len(on.submits), site.paths().count("POST /login")) == (1, 1)
+
+    run()
+
+
+@in_loop
+async def test_VA_43_with_basic_auth_every_page_is_a_try() -> None:
+    """A wrong password reaches the tool once, and a page that did not come is not asked for again."""
+    wrong = Site({"login_id": "store-7", "password": "Passw0rd-basic"}, basic=True)
+    async with bench(wrong, values={"login_id": "store-7", "password": "wrong-password"}) as on:
+        with pytest.raises(Failed) as failed:
+            await on.driver.login()
+        assert (failed.value.code, len(on.submits)) == ("refused", 1)
+        assert wrong.paths() == ["GET /login", "GET /home"], "the probe would be one more wrong password"
+    away = Site({"login_id": "store-7", "password": "Passw0rd-basic"}, basic=True, lost=["GET /home"] * 9)
+    async with bench(away) as on:
+        with pytest.raises(Failed) as failed:
+            await on.driver.login()
+        assert (failed.value.code, failed.value.submitted, on.waits) == ("tool_away", True, [])
+        assert away.paths().count("GET /home") == 1
 
 
 @in_loop

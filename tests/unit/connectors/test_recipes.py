@@ -25,6 +25,10 @@ WRONG = [
     ("unsupported_version", "recipe: 1", "recipe: 2"),
     ("unknown_key", "timeout_s", "timeout"),
     ("missing_key", "  probe: https://www.shift-note.example/home\n", ""),
+    ("missing_key", "{label: ログインID, secret", "{label: {ja: ログインID}, secret"),
+    ("unknown_key", "{label: ログインID, secret", "{label: {ja: ログインID, en: Login ID, fr: x}, secret"),
+    ("wrong_type", "{label: ログインID, secret", "{label: {ja: ログインID, en: 1}, secret"),
+    ("wrong_type", "{label: ログインID, secret", "{label: [ログインID], secret"),
     ("wrong_type", "version: 3", "version: three"),
     ("wrong_type", "version: 3", "version: true"),
     ("wrong_type", "secret: true", "secret: yes"),
@@ -90,6 +94,13 @@ def test_the_complete_recipe_is_read_whole() -> None:
     assert recipe.password is not None
     assert recipe.password.rules.length == 16
     assert len(recipe.digest) == 64
+
+
+def test_a_label_is_one_word_or_one_for_each_language() -> None:
+    text = COMPLETE.replace("{label: ログインID, secret", "{label: {ja: ログインID, en: Login ID}, secret")
+    fields = load(text.encode(), GROUND).recipe.fields
+    assert (fields["login_id"].label, fields["login_id"].label.en) == ("ログインID", "Login ID")
+    assert (fields["password"].label, fields["password"].label.en) == ("パスワード", "パスワード")
 
 
 @pytest.mark.parametrize(("code", "old", "new"), WRONG, ids=[f"{i}-{row[0]}" for i, row in enumerate(WRONG)])

@@ -8,7 +8,7 @@ import pytest
 
 from connectors.engine import budget, rotation
 from connectors.engine.budget import Tries
-from connectors.engine.rotation import Effect, Event, NotListed, State, after, openable, resumed
+from connectors.engine.rotation import Effect, Event, NotListed, State, Step, after, openable, resumed
 from connectors.recipes.load import load
 from tests.unit.connectors.recipe_texts import COMPLETE, GROUND
 
@@ -32,6 +32,10 @@ def test_VA_43_nothing_is_submitted_twice() -> None:
         if step.state is State.PENDING and state is not State.PLANNED:
             assert (state, event) in {(State.SUBMITTING, Event.RULE_BROKEN), (State.PENDING, Event.UNCLEAR)}
     assert after(State.SUBMITTING, Event.RULE_BROKEN, rule_rounds=2).state is State.NEEDS_HUMAN
+    assert after(State.PENDING, Event.GAVE_UP) == Step(State.ABANDONED, Effect.DISCARD_NEW)
+    assert all(state is State.PENDING for state, event in rotation.TABLE if event is Event.GAVE_UP), (
+        "only before a submit"
+    )
 
 
 class Tool:
@@ -71,7 +75,9 @@ def run_once(seed: int) -> tuple[State, str, list[Effect]]:
             event = Event.SEALED
         elif state is State.PENDING:
             answer = tool.login("old")
-            event = Event.UNCLEAR if answer is None else Event.OLD_WORKS if answer else Event.OLD_REFUSED
+            gave_up = rounds == 0 and source.random() < 0.1
+            lost = Event.GAVE_UP if gave_up else Event.UNCLEAR
+            event = lost if answer is None else Event.OLD_WORKS if answer else Event.OLD_REFUSED
         elif state is State.SUBMITTING:
             event = tool.submit()
         elif state is State.PROMOTED:

@@ -6,7 +6,6 @@ library's; nothing of ours is replaced.
 
 from __future__ import annotations
 
-import datetime as dt
 import ipaddress
 import socket
 import ssl
@@ -20,13 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from idp.core.outbound import MAX_ADDRESSES, MAX_BODY, HttpOutbound, Refused, Rules, Unreachable
 from idp.core.settings import Settings
+from tests.certificates import Authority
 from tests.fakes import rp
 from tests.fakes.rp import Peer
 
@@ -364,74 +360,30 @@ class _Quiet(HTTPServer):
         """A refused handshake is what these tests are about."""
 
 
-@dataclass
-class Authority:
-    """A certificate authority of the test, and contexts that trust it."""
-
-    folder: Path
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    @classmethod
-    def make(cls, folder: Path) -> Authority:
-        """A new one."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        return cls(folder, key, _certificate("authority", key, None, days=30))
-
-    def client(self) -> ssl.SSLContext:
-        """What `HttpOutbound` gets; everything else of the context is the library's default."""
-        return ssl.create_default_context(cadata=self.certificate.public_bytes(serialization.Encoding.PEM).decode())
-
-    @contextmanager
-    def serve(self, name: str, *, days: int = 1, issued: bool = True) -> Iterator[tuple[int, list[str | None]]]:
-        """An https server for a name; yields its port and the names that clients asked for. days < 0: expired."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _certificate(name, key, (self.key, self.certificate) if issued else None, days=days)
-        path = self.folder / f"{name}-{days}-{issued}.pem"
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
-        )
-        context, asked = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), list[str | None]()
-        context.load_cert_chain(path)
-        context.sni_callback = lambda _socket, wanted, _context: asked.append(wanted)
-        server = _Quiet(("127.0.0.1", 0), _Ok)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield server.server_address[1], asked
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-
-def _certificate(
-    name: str,
-    key: ec.EllipticCurvePrivateKey,
-    by: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None,
-    *,
-    days: int,
-) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    builder = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(by[1].subject if by else subject).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(days=40)).not_valid_after(now + dt.timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    )  # fmt: skip
-    return builder.sign(by[0] if by else key, hashes.SHA256())
+@contextmanager
+def serve(
+    authority: Authority, name: str, *, days: int = 1, issued: bool = True
+) -> Iterator[tuple[int, list[str | None]]]:
+    """An https server for a name; yields its port and the names that clients asked for. days, issued: of its certificate."""
+    context, asked = authority.server(name, days=days, issued=issued), list[str | None]()
+    context.sni_callback = lambda _socket, wanted, _context: asked.append(wanted)
+    server = _Quiet(("127.0.0.1", 0), _Ok)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1], asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_WB_20_tls_keeps_the_name(tmp_path: Path, resolver: Resolver) -> None:
     """Connected to an address, but SNI and certificate are those of the name."""
     authority = Authority.make(tmp_path)
     resolver.answers["rp.localhost"] = [["127.0.0.1"], ["10.0.0.1"]]
-    with authority.serve("rp.localhost") as (port, asked):
+    with serve(authority, "rp.localhost") as (port, asked):
         answer = HttpOutbound(DEMO, authority.client()).post(f"https://rp.localhost:{port}/x", b"a", headers={})
     assert answer.status == 204
     assert asked == ["rp.localhost"]
@@ -452,7 +404,7 @@ def test_LO_08_tls_failures_are_named(
     """A certificate of another name, an expired one, one of nobody: no answer, and the receipt's word is `tls`."""
     authority = Authority.make(tmp_path)
     resolver.answers["rp.localhost"] = [["127.0.0.1"]]
-    with authority.serve(name, days=days, issued=issued) as (port, _), pytest.raises(Unreachable) as found:
+    with serve(authority, name, days=days, issued=issued) as (port, _), pytest.raises(Unreachable) as found:
         HttpOutbound(DEMO, authority.client()).post(f"https://rp.localhost:{port}/x", b"secret", headers={})
     assert found.value.kind == "tls"
     assert word in str(found.value)

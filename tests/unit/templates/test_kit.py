@@ -409,6 +409,13 @@ def test_error_page_in_english_says_it_once() -> None:
     assert not page.find("div", lang="en")
 
 
+@pytest.mark.parametrize(("seconds", "said"), [(42, "42秒"), (60, "60秒"), (61, "2分"), (300, "5分")])
+def test_how_long_to_wait_is_said_as_people_count(seconds: int, said: str) -> None:
+    page = parse(error_page("429.html", retry_after_s=seconds))
+    assert f"{said}待ってください。" in page.find("main")[0].text
+    assert page.find("a", data_testid="primary")
+
+
 def test_expired_form_keeps_the_input() -> None:
     page = parse(error_page("400_form_expired.html", action="/store/00123/staff/new", kept=[("name", "山本 <健>")]))
     (form,) = page.find("form", action="/store/00123/staff/new")
