@@ -155,8 +155,10 @@ def _stopped(call: Call, code: str) -> NotSent:
 
 
 async def ask_tool(client: aiohttp.ClientSession, call: Call, opened: Opened, *, now: float, silent_s: float) -> Reply:
-    """The tool's answer; nothing is followed, nothing retried. The caller closes its head.
+    """The tool's answer; nothing is followed. The caller closes its head.
 
+    Nothing is retried by us. aiohttp sends a request again that is idempotent and streams no body when a kept connection turns
+    out to be closed before any answer (RFC 9110 §9.2.2): within this call, so a cut ends it too.
     silent_s: how long the tool may think, and then how long a body that is read whole may take; an upload gets ten minutes.
     Raises TimeoutError, Unreadable, and what aiohttp raises.
     """
