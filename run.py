@@ -37,6 +37,7 @@ if sys.version_info < (3, 11):  # noqa: UP036
 HELP = """\
 python3 run.py [demo] [--port N] [--data DIR] [--json FILE]   start the demo
 python3 run.py test [--no-lint] [pytest arguments]            all checks and tests; with arguments only pytest
+python3 run.py test --quick                                   most tests in five minutes, for while you work
 python3 run.py WORD ...                                       any other `sekisho` command; `sekisho --help` lists them
 
 The first run makes the environment in .venv, from the hashed lock files; later ones start at once.
@@ -44,6 +45,7 @@ Behind a company mirror set PIP_INDEX_URL.
 
 python3 run.py          デモを起動します（初回は .venv に環境を用意します）
 python3 run.py test     静的検査とテストをすべて実行します（引数を付けると pytest だけを実行します）
+python3 run.py test --quick  大部分のテストを5分ほどで実行します（作業中の確認用です）
 python3 run.py WORD …   そのほかの sekisho コマンドを実行します（一覧は `python3 run.py sekisho --help`）
 社内ミラーを使う場合は、環境変数 PIP_INDEX_URL を設定してください。
 """
@@ -406,6 +408,8 @@ def run_tests(arguments: list[str]) -> int:
     in_ci = os.environ.get("CI", "").lower() in ("1", "true", "yes")
     prepare(testing=True)
     env = {**os.environ, "SEKISHO_REQUIRE_ALL": "1"} if in_ci else dict(os.environ)
+    if chosen == ["--quick"]:
+        chosen += ["-n", "auto"]
     if chosen:
         return run_python(["-m", "pytest", *chosen], env)
     ensure_debian_packages(required=in_ci)

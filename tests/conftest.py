@@ -35,6 +35,15 @@ from tests.actors import Browser, World
 from tests.fakes.outbound import RecordingOutbound
 
 ISSUER = "http://localhost:8000"
+#: what a quick run leaves out: browsers, foreign programs, processes that are killed, and what takes them up
+LONG = (
+    "tests/interop/",
+    "tests/scenarios/",
+    "tests/crash/",
+    "tests/contract/certify/",
+    "tests/house/test_claims.py",
+    "tests/house/test_saml_guards.py",
+)
 TOGETHER = ("tests/interop/", "tests/scenarios/")
 REQUIRE_ALL = os.environ.get("SEKISHO_REQUIRE_ALL") == "1"
 
@@ -89,6 +98,34 @@ def pytest_configure(config: pytest.Config) -> None:
     event.listen(Engine, "engine_connect", lambda connection: connection.execution_options(compiled_cache=statements))
     config.addinivalue_line("markers", "guards(*sites): this test goes red when one of these claims is removed")
     config.addinivalue_line("markers", "slow: left out of the default run; a setting asks for it")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--quick`, for while one works: `python3 run.py test --quick`."""
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="on SQLite alone but for races, without browsers, foreign programs and kills",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What a quick run leaves out is counted as deselected."""
+    if not config.getoption("quick"):
+        return
+    left_out = [item for item in items if item.nodeid.startswith(LONG) or _is_twin(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _is_twin(item: pytest.Item) -> bool:
+    """The PostgreSQL half of a test that runs on SQLite as well, where the engine is not what the test is about."""
+    values = getattr(item, "callspec", None)
+    return (
+        values is not None
+        and values.params.get("database") == "postgresql"
+        and not item.nodeid.startswith("tests/race/")
+    )
 
 
 def pytest_collection_finish() -> None:
