@@ -26,11 +26,12 @@ TOOLS_S = 600
 
 @dataclass(frozen=True)
 class Demo:
-    """A running demo: what its JSON file says, where its data lies, and what it has printed."""
+    """A running demo: what its JSON file says, where its data lies, what it has printed, and its process."""
 
     world: dict[str, Any]
     data: Path
     printed: Path
+    process: subprocess.Popen[bytes]
 
     @property
     def issuer(self) -> str:
@@ -47,6 +48,7 @@ class Demo:
         deadline = time.monotonic() + TOOLS_S
         for tool in self.world["tools"]:
             while f"{tool['name']}: " not in (said := self.printed.read_text(encoding="utf-8")):
+                assert self.process.poll() is None, said
                 assert time.monotonic() < deadline, said
                 time.sleep(0.2)
             assert f"{tool['name']}: ポータルから開けます" in said, said
@@ -98,7 +100,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             assert process.poll() is None, (folder / "out.log").read_text(encoding="utf-8")
             assert time.monotonic() < deadline, "the demo did not come up"
             time.sleep(0.2)
-        yield Demo(json.loads(file.read_text(encoding="utf-8")), folder / "data", folder / "out.log")
+        yield Demo(json.loads(file.read_text(encoding="utf-8")), folder / "data", folder / "out.log", process)
     finally:
         process.send_signal(signal.SIGINT)
         status = process.wait(60)
