@@ -113,19 +113,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """What a quick run leaves out is counted as deselected."""
     if not config.getoption("quick"):
         return
-    left_out = [item for item in items if item.nodeid.startswith(LONG) or _is_twin(item)]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in set(left_out)]
+    chosen = [item for item in items if not (item.nodeid.startswith(LONG) or _is_twin(item))]
+    config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
+    items[:] = chosen
 
 
 def _is_twin(item: pytest.Item) -> bool:
     """The PostgreSQL half of a test that runs on SQLite as well, where the engine is not what the test is about."""
-    values = getattr(item, "callspec", None)
-    return (
-        values is not None
-        and values.params.get("database") == "postgresql"
-        and not item.nodeid.startswith("tests/race/")
-    )
+    found = getattr(item, "callspec", None)
+    engines = [value for value in found.params.values() if isinstance(value, str)] if found is not None else []
+    return "postgresql" in engines and not item.nodeid.startswith("tests/race/")
 
 
 def pytest_collection_finish() -> None:
